@@ -1,0 +1,1 @@
+"""Networks: plain ``torch.nn`` modules that know nothing of nnU-Net."""

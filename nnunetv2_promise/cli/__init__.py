@@ -1,0 +1,1 @@
+"""Command line entry points; they parse, delegate and turn user errors into one sentence."""

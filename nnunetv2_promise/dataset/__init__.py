@@ -1,0 +1,1 @@
+"""MSD folders in, nnU-Net raw datasets out."""

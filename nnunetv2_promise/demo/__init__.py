@@ -1,0 +1,1 @@
+"""A generated dataset and the main job run on it, with a report."""

@@ -1,0 +1,1 @@
+"""Dice and surface Dice of predicted masks."""

@@ -1,0 +1,1 @@
+"""From an image and prompts to a mask on the image's own grid."""

@@ -1,0 +1,1 @@
+"""Extended fingerprint and the planners that read it."""

@@ -1,0 +1,1 @@
+"""Prompt files, their coordinates, and how to make them from labels."""

@@ -1,0 +1,1 @@
+"""What a trainer needs besides the network: losses and prompt sampling."""

@@ -1,0 +1,1 @@
+"""Trainers that ``nnUNetv2_train -tr`` finds."""
