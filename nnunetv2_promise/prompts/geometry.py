@@ -61,7 +61,7 @@ class ImageGeometry:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(f"Image {path} cannot be read ({reason}); replace the file.") from error
-        return cls._from_header(reader, path)
+        return cls._from_header(reader, channels=reader.GetNumberOfComponents(), name=str(path))
 
     @classmethod
     def from_sitk(cls, image: sitk.Image) -> ImageGeometry:
@@ -70,11 +70,11 @@ class ImageGeometry:
         Raises:
             UserError: If it is not a 3D image with one channel.
         """
-        return cls._from_header(image, "The image in memory")
+        return cls._from_header(image, channels=image.GetNumberOfComponentsPerPixel(), name="in memory")
 
     @classmethod
-    def _from_header(cls, header: sitk.Image | sitk.ImageFileReader, name: Path | str) -> ImageGeometry:
-        dimensions, channels = header.GetDimension(), header.GetNumberOfComponents()
+    def _from_header(cls, header: sitk.Image | sitk.ImageFileReader, *, channels: int, name: str) -> ImageGeometry:
+        dimensions = header.GetDimension()
         if dimensions != 3 or channels != 1:
             raise UserError(
                 f"Image {name} has {dimensions} dimensions and {channels} channel(s); "
