@@ -1,1 +1,1 @@
-"""A generated dataset and the main job run on it, with a report."""
+"""The demo: generated CT scans with look-alike lesions, and the whole job run on them."""
