@@ -1,0 +1,37 @@
+"""Weights to start from when there is no pretrained model."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from nnunetv2_promise.network_architectures.attention import WindowAttention
+from nnunetv2_promise.network_architectures.image_encoder import ImageEncoder
+
+STD = 0.02
+"""Customary for vision transformers."""
+
+
+@torch.no_grad()
+def initialise(network: nn.Module) -> None:
+    """Start linear layers and position tables small, and every average as an average.
+
+    The slice embedding starts as the mean of its slices, so that SAM's weights give SAM's tokens; a channel mixer
+    starts as the mean of the channels. Convolutions keep PyTorch's start, biases of linear layers are zero. An
+    adapter's last layer starts small but not at zero: a ReLU follows, and at zero it would pass no gradient.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=STD)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, WindowAttention):
+            nn.init.trunc_normal_(module.rel_pos_h, std=STD)
+            nn.init.trunc_normal_(module.rel_pos_w, std=STD)
+            nn.init.trunc_normal_(module.rel_pos_d, std=STD)
+        elif isinstance(module, ImageEncoder):
+            nn.init.trunc_normal_(module.pos_embed, std=STD)
+            nn.init.constant_(module.slice_embed.weight, 1 / module.slice_embed.weight.shape[-1])
+            nn.init.zeros_(module.slice_embed.bias)
+    mixer = getattr(network, "channel_mixer", None)
+    if mixer is not None:
+        nn.init.constant_(mixer.weight, 1 / mixer.in_channels)
