@@ -1,0 +1,143 @@
+"""``nnUNetv2_promise_prompts``: make prompt files from label maps, and check them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunetv2_promise.cli.common import run_command
+
+_EXAMPLE = """examples:
+  nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o imagesTs/prompts.json
+  nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o prompts.json --points 3 --where centre --coordinates RAS
+  nnUNetv2_promise_prompts check imagesTs/prompts.json -i imagesTs -o pictures
+
+The format is described in docs/reference/prompt-json.md.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="nnUNetv2_promise_prompts",
+        description="Make prompt files from label maps, or check a prompt file against its images.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{simulate,check}")
+    _add_simulate(commands)
+    _add_check(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and delegate."""
+    arguments = vars(build_parser().parse_args(argv))
+    command = {"simulate": _simulate, "check": _check}[arguments.pop("command")]
+    return run_command(lambda: command(arguments))
+
+
+def _add_simulate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "simulate",
+        help="make a prompt file from label maps",
+        description="Click on the objects of label maps. A case's clicks depend on its name and the seed only.",
+        epilog="example:\n  nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o imagesTs/prompts.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("-i", dest="images", type=Path, required=True, help="folder with images, CASE_0000.nii.gz (or CASE.nii.gz)")
+    add("-l", dest="labels", type=Path, required=True, help="folder with their label maps, CASE.nii.gz")
+    add("-o", dest="output", type=Path, required=True, help="prompt file to write")
+    add("--points", type=_at_least_one, default=1, help="clicks on each object (default: %(default)s)")
+    add("--seed", type=int, default=0, help="fixes the clicks (default: %(default)s)")
+    add(
+        "--per",
+        choices=("component", "case"),
+        default="component",
+        help="an object is a connected component of a label, or a label of a case (default: %(default)s)",
+    )
+    add(
+        "--coordinates",
+        choices=("voxel", "LPS", "RAS"),
+        default="voxel",
+        help="voxel index of the image file, or mm in its world (default: %(default)s)",
+    )
+    add(
+        "--where",
+        choices=("random", "centre"),
+        default="random",
+        help="random: any voxel of the object; centre: first click on the voxel deepest inside (default: %(default)s)",
+    )
+    add("--labels", dest="only_labels", nargs="+", type=_name_or_number, metavar="LABEL", help="only these labels")
+    add(
+        "--min_volume",
+        dest="min_volume_mm3",
+        type=_not_negative,
+        default=0.0,
+        metavar="MM3",
+        help="leave out smaller objects (default: %(default)s)",
+    )
+    add("--dataset_json", type=Path, help="where the labels are named (default: found in or above -l, then -i)")
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="check a prompt file against its images and draw the clicks",
+        description="Check that cases, labels and points fit the images, as prediction needs it; draw the clicks.",
+        epilog="example:\n  nnUNetv2_promise_prompts check imagesTs/prompts.json -i imagesTs -o pictures",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("prompts", type=Path, help="prompt file")
+    add("-i", dest="images", type=Path, required=True, help="folder with images, CASE_0000.nii.gz (or CASE.nii.gz)")
+    add("-o", dest="output", type=Path, help="folder for one picture (PNG) of each click")
+    add("--dataset_json", type=Path, help="where the labels are named (default: found in or above -i)")
+
+
+def _simulate(arguments: dict) -> None:
+    from nnunetv2_promise.prompts.simulate import simulate_prompts
+
+    written = simulate_prompts(arguments.pop("images"), arguments.pop("labels"), arguments.pop("output"), **arguments)
+    objects = sum(len(prompts) for prompts in written.cases.values())
+    empty = sum(not prompts for prompts in written.cases.values())
+    print(f"{written.path}: {len(written.cases)} cases, {objects} objects, {empty} cases without an object.")  # noqa: T201
+
+
+def _check(arguments: dict) -> None:
+    from nnunetv2_promise.errors import UserError
+    from nnunetv2_promise.prompts.check import check_prompts
+
+    prompts = arguments["prompts"]
+    report = check_prompts(arguments.pop("prompts"), arguments.pop("images"), **arguments)
+    lines = [f"{prompts}: {report.cases} cases, {report.objects} objects, {report.points} clicks."]
+    if report.empty_cases:
+        lines.append(f"Listed without an object, so their masks will be empty: {', '.join(report.empty_cases)}.")
+    if not report.labels_known:
+        lines.append("Labels were not checked: no dataset.json was found; name it with --dataset_json.")
+    if report.pictures:
+        lines.append(f"{len(report.pictures)} pictures in {report.pictures[0].parent}.")
+    print("\n".join(lines + report.problems))  # noqa: T201
+    if report.problems:
+        count = len(report.problems)
+        raise UserError(report.problems[0] if count == 1 else f"{prompts} has {count} faults, listed above; mend them.")
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
+def _not_negative(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is negative or not finite")
+    return number
+
+
+def _name_or_number(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
