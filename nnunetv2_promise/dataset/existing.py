@@ -1,0 +1,103 @@
+"""Checking a dataset that is already in nnU-Net's form."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_promise.dataset.checks import check_cases
+from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
+from nnunetv2_promise.dataset.msd import FILE_ENDINGS, Case
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.files import read_json
+
+_logger = logging.getLogger(__name__)
+
+_REQUIRED_KEYS = ("channel_names", "labels", "numTraining", "file_ending")
+
+
+def check_existing_dataset(dataset_id: int, *, num_processes: int = 1) -> str:
+    """Check a dataset in ``nnUNet_raw`` as thoroughly as an MSD folder.
+
+    Args:
+        dataset_id: nnU-Net's number of the dataset.
+        num_processes: Number of worker processes.
+
+    Returns:
+        The name of the dataset.
+
+    Raises:
+        UserError: If it does not exist or has a problem.
+    """
+    name = dataset_name_of(dataset_id)
+    folder = nnunet_folder("nnUNet_raw") / name
+    content = read_dataset_json(folder)
+    values = label_values(content["labels"].values())
+    if values - {0} != set(range(1, len(values - {0}) + 1)):
+        raise UserError(f"{folder / 'dataset.json'} declares the label values {sorted(values)}; use 0, 1, 2, ...")
+    reports = check_cases(
+        _cases(folder, content),
+        channels=len(content["channel_names"]),
+        label_values=sorted(values),
+        num_processes=num_processes,
+    )
+    empty = [report.name for report in reports if not set(report.label_values) - {0}]
+    if len(empty) == len(reports):
+        raise UserError(f"No training case of {folder} has foreground; check the label maps.")
+    if empty:
+        _logger.warning("%d of %d cases have no foreground: %s.", len(empty), len(reports), ", ".join(empty))
+    return name
+
+
+def read_dataset_json(folder: Path) -> dict[str, Any]:
+    """``dataset.json`` of an nnU-Net dataset.
+
+    Raises:
+        UserError: If it is missing, lacks a key that nnU-Net needs, or has a file ending that prompts cannot serve.
+    """
+    file = folder / "dataset.json"
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no JSON object; make it anew.")
+    missing = [key for key in _REQUIRED_KEYS if key not in content]
+    if missing and "training" in content:
+        raise UserError(f"{file} is in MSD's form; give its folder with -i so that it is converted.")
+    if missing:
+        raise UserError(f"{file} lacks the key '{missing[0]}'; add it as nnU-Net's dataset format asks.")
+    if content["file_ending"] not in FILE_ENDINGS:
+        raise UserError(
+            f"{file} declares the file ending {content['file_ending']}; prompts need one of {', '.join(FILE_ENDINGS)}."
+        )
+    labels = content["labels"]
+    if not isinstance(labels, dict) or labels.get("background") != 0:
+        raise UserError(f"{file} needs 'labels' that map names to values, with background 0; mend it.")
+    return content
+
+
+def label_values(declared: Iterable[Any]) -> set[int]:
+    """All values of labels and regions (lists of values)."""
+    return {int(value) for entry in declared for value in (entry if isinstance(entry, list | tuple) else [entry])}
+
+
+def _cases(folder: Path, content: dict[str, Any]) -> list[Case]:
+    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+    if "dataset" not in content and not (folder / "imagesTr").is_dir():
+        raise UserError(f"{folder} holds no imagesTr; copy the training images there as nnU-Net asks.")
+    dataset = get_filenames_of_train_images_and_targets(str(folder), content)
+    cases = [
+        Case(str(name), tuple(Path(image) for image in entry["images"]), Path(entry["label"]))
+        for name, entry in dataset.items()
+    ]
+    if len(cases) != content["numTraining"] or not cases:
+        raise UserError(
+            f"{folder / 'dataset.json'} declares {content['numTraining']} training cases and {len(cases)} exist; "
+            "mend numTraining or the files."
+        )
+    for case in cases:
+        for path in (*case.images, case.label):
+            if not path.is_file():
+                raise UserError(f"{path} does not exist and case {case.name} needs it; restore the file.")
+    return cases
