@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunetv2_promise.cli.arguments import at_least_one, name_or_number, not_negative
 from nnunetv2_promise.cli.common import run_command
 
 _EXAMPLE = """examples:
@@ -50,7 +51,7 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     add("-i", dest="images", type=Path, required=True, help="folder with images, CASE_0000.nii.gz (or CASE.nii.gz)")
     add("-l", dest="labels", type=Path, required=True, help="folder with their label maps, CASE.nii.gz")
     add("-o", dest="output", type=Path, required=True, help="prompt file to write")
-    add("--points", type=_at_least_one, default=1, help="clicks on each object (default: %(default)s)")
+    add("--points", type=at_least_one, default=1, help="clicks on each object (default: %(default)s)")
     add("--seed", type=int, default=0, help="fixes the clicks (default: %(default)s)")
     add(
         "--per",
@@ -70,11 +71,11 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
         default="random",
         help="random: any voxel of the object; centre: first click on the voxel deepest inside (default: %(default)s)",
     )
-    add("--labels", dest="only_labels", nargs="+", type=_name_or_number, metavar="LABEL", help="only these labels")
+    add("--labels", dest="only_labels", nargs="+", type=name_or_number, metavar="LABEL", help="only these labels")
     add(
         "--min_volume",
         dest="min_volume_mm3",
-        type=_not_negative,
+        type=not_negative,
         default=0.0,
         metavar="MM3",
         help="leave out smaller objects (default: %(default)s)",
@@ -123,21 +124,3 @@ def _check(arguments: dict) -> None:
     if report.problems:
         count = len(report.problems)
         raise UserError(report.problems[0] if count == 1 else f"{prompts} has {count} faults, listed above; mend them.")
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return number
-
-
-def _not_negative(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is negative or not finite")
-    return number
-
-
-def _name_or_number(text: str) -> str | int:
-    return int(text) if text.isdecimal() else text
