@@ -13,8 +13,9 @@ from typing import Any
 
 import SimpleITK as sitk  # noqa: N813
 
-from nnunetv2_promise.dataset.checks import CaseReport, check_cases, read_image
+from nnunetv2_promise.dataset.checks import CaseReport, check_cases
 from nnunetv2_promise.dataset.environment import known_datasets, nnunet_folder
+from nnunetv2_promise.dataset.images import read_header, read_image
 from nnunetv2_promise.dataset.labels import LabelChoice, choose_labels, merge_labels
 from nnunetv2_promise.dataset.msd import Case, MsdDataset, case_name, read_msd_dataset
 from nnunetv2_promise.dataset.parallel import map_cases
@@ -205,18 +206,13 @@ def _write_merged_label(source: Path, target: Path, source_values: tuple[int, ..
 
 def _link_test_image(image: Path, folder: Path, msd: MsdDataset) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(image))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise UserError(f"{image} cannot be read as an image; replace it or remove it from dataset.json.") from error
-    channels = reader.GetSize()[3] if reader.GetDimension() == 4 else 1
-    if reader.GetDimension() not in (3, 4) or channels != len(msd.channel_names):
+    header = read_header(image)
+    channels = header.GetSize()[3] if header.GetDimension() == 4 else 1
+    if header.GetDimension() not in (3, 4) or channels != len(msd.channel_names):
         raise UserError(
             f"{image} has {channels} channels and dataset.json declares {len(msd.channel_names)}; mend one of them."
         )
-    if reader.GetDimension() == 4:
+    if header.GetDimension() == 4:
         split_channels(image, folder, case_name(image), msd.file_ending)
         return
     target = folder / f"{case_name(image)}_0000{msd.file_ending}"

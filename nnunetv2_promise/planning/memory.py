@@ -53,7 +53,7 @@ def training_memory_gib(
         GiB.
     """
     tokens = prod(ceil(size / VOXELS_PER_TOKEN_EDGE) for size in patch_size)
-    encoder = _encoder_per_token(arch_kwargs, in_channels, activation_checkpointing=activation_checkpointing)
+    encoder = _encoder_per_token(arch_kwargs, activation_checkpointing=activation_checkpointing)
     elements = batch_size * tokens * (encoder + _decoder_per_token(arch_kwargs, in_channels))
     activations_gib = elements * _BYTES_PER_ACTIVATION / GIB
     return _FIXED_GIB + _ALLOCATOR_SLACK * activations_gib + _weights_gib(arch_kwargs, in_channels)
@@ -65,12 +65,12 @@ def encoder_size(encoder: str | Mapping[str, Any]) -> tuple[int, int]:
     return int(sizes["embed_dim"]), int(sizes["depth"])
 
 
-def _encoder_per_token(arch_kwargs: Mapping[str, Any], in_channels: int, *, activation_checkpointing: bool) -> float:
+def _encoder_per_token(arch_kwargs: Mapping[str, Any], *, activation_checkpointing: bool) -> float:
     width, depth = encoder_size(arch_kwargs["encoder"])
     block = (_BLOCK_WITH_TWO_ADAPTERS - _ADAPTER * (2 - arch_kwargs["adapters"])) * width
     # With checkpointing each block keeps its input, and one block at a time is computed again.
     blocks = depth * width + block if activation_checkpointing else depth * block
-    unfolded_patch = 6**3 * in_channels
+    unfolded_patch = 6**3
     necks = 4 * 4 * arch_kwargs["neck_channels"]
     return unfolded_patch + blocks + necks
 
