@@ -64,16 +64,20 @@ def simulate_prompts(
     names = _chosen_labels(require_dataset_json(labels, images, named=dataset_json), only_labels)
     geometries = {case: _common_geometry(path, label_paths[case]) for case, path in image_paths.items()}
     cases = {}
-    for case, geometry in tqdm(geometries.items(), desc="Simulating clicks", unit="case", disable=None):
-        array, _ = read_label_map(label_paths[case])
-        rng = np.random.default_rng(seed_of_case(case, seed))
-        cases[case] = []
-        for item in find_objects(array, list(names), per=per):
-            if item.size_voxels * geometry.voxel_volume_mm3 < min_volume_mm3:
-                continue
-            voxels = sample_points(item, points, rng, where=where, spacing_zyx_mm=geometry.spacing_zyx_mm)
-            clicks = geometry.index_zyx_to_points(voxels, coordinates)
-            cases[case].append(Prompt(names[item.label], tuple(map(tuple, clicks.tolist()))))
+    with tqdm(geometries.items(), desc="Simulating clicks", unit="case", disable=None) as progress:
+        for case, geometry in progress:
+            array, _ = read_label_map(label_paths[case])
+            rng = np.random.default_rng(seed_of_case(case, seed))
+            objects = [
+                item
+                for item in find_objects(array, list(names), per=per)
+                if item.size_voxels * geometry.voxel_volume_mm3 >= min_volume_mm3
+            ]
+            cases[case] = []
+            for item in objects:
+                voxels = sample_points(item, points, rng, where=where, spacing_zyx_mm=geometry.spacing_zyx_mm)
+                clicks = geometry.index_zyx_to_points(voxels, coordinates)
+                cases[case].append(Prompt(names[item.label], tuple(map(tuple, clicks.tolist()))))
     return save_prompt_file(output, cases, coordinates=coordinates)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.prompts.geometry import ImageGeometry
+from nnunetv2_promise.prompts.nifti import check_nifti_complete
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", ".tif", ".tiff")
 """Endings of 3D images that nnU-Net's readers and SimpleITK know; the longest comes first."""
@@ -99,11 +100,14 @@ def read_volume(path: Path | str) -> tuple[NDArray, ImageGeometry]:
         (D, H, W) array and its grid.
 
     Raises:
-        UserError: If the file cannot be read or is not 3D.
+        UserError: If the file cannot be read, was cut off, or is not 3D.
     """
     import SimpleITK as sitk  # noqa: N813
 
+    path = Path(path)
     geometry = ImageGeometry.from_file(path)
+    if path.name.endswith((".nii", ".nii.gz")):
+        check_nifti_complete(path)
     try:
         return sitk.GetArrayFromImage(sitk.ReadImage(str(path))), geometry
     except RuntimeError as error:

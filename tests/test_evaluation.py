@@ -1,0 +1,423 @@
+"""Scores: by hand, against surface-distance and nnU-Net, and what the command refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from nnunetv2_promise.cli.evaluate import main
+from nnunetv2_promise.evaluation.cases import EvaluationCase, evaluate_case
+from nnunetv2_promise.evaluation.folder import evaluate_folder, summarize, write_scores
+from nnunetv2_promise.evaluation.metrics import dice, normalized_surface_dice
+
+SPACING_XYZ = (0.7, 1.0, 5.0)
+SPACING_ZYX = SPACING_XYZ[::-1]
+NNUNET_LABELS = {"background": 0, "liver": 1, "tumour": 2}
+
+
+def box(shape: tuple[int, ...], *ranges: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, dtype=bool)
+    mask[tuple(slice(*part) for part in ranges)] = True
+    return mask
+
+
+def write_map(path: Path, array: np.ndarray, **header: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(header.get("spacing", SPACING_XYZ))
+    image.SetOrigin(header.get("origin", (0.0, 0.0, 0.0)))
+    sitk.WriteImage(image, str(path))
+
+
+# metrics
+
+
+def test_dice_by_hand() -> None:
+    a, b = box((4, 4, 4), (0, 1), (0, 1), (0, 4)), box((4, 4, 4), (0, 1), (0, 2), (2, 4))
+    assert dice(a, b) == pytest.approx(2 * 2 / (4 + 4))
+    assert dice(a, a) == 1
+    assert dice(a, ~a) == 0
+
+
+@pytest.mark.parametrize("score", [dice, lambda a, b: normalized_surface_dice(a, b, spacing_zyx_mm=(1, 1, 1))])
+def test_empty_masks(score: Any) -> None:
+    full, empty = box((4, 4, 4), (1, 2), (1, 2), (1, 2)), np.zeros((4, 4, 4), dtype=bool)
+    assert score(full, full) == 1
+    assert score(full, empty) == 0
+    assert score(empty, full) == 0
+    assert np.isnan(score(empty, empty))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_nsd_of_shifted_plates_uses_the_spacing_of_their_axis(axis: int) -> None:
+    """Plates one voxel thick, two voxels apart: faces at 0, 1 and 2, 3, so distances are 2, 1 and 1, 2 spacings."""
+    shape = tuple(4 if a == axis else 40 for a in range(3))
+    ranges = [(5, 35)] * 3
+    ranges[axis] = (0, 1)
+    truth = box(shape, *ranges)
+    prediction = np.roll(truth, 2, axis)
+    spacing_mm = SPACING_ZYX[axis]
+
+    def nsd(tolerance_in_spacings: float) -> float:
+        tolerance_mm = tolerance_in_spacings * spacing_mm
+        return normalized_surface_dice(prediction, truth, spacing_zyx_mm=SPACING_ZYX, tolerance_mm=tolerance_mm)
+
+    assert nsd(0.99) == 0
+    assert nsd(1.01) == pytest.approx(0.5, abs=0.02)
+    assert nsd(1.99) == pytest.approx(0.5, abs=0.02)
+    assert nsd(2.01) == 1
+
+
+def test_nsd_tolerance_is_inclusive() -> None:
+    truth = box((10, 12, 14), (3, 6), (4, 8), (5, 9))
+    prediction = np.roll(truth, 1, 0)
+    assert normalized_surface_dice(prediction, truth, spacing_zyx_mm=(5, 1, 1), tolerance_mm=5) == 1
+    assert normalized_surface_dice(prediction, truth, spacing_zyx_mm=(5, 1, 1), tolerance_mm=4.9) < 0.9
+
+
+def test_nsd_counts_area_in_mm2() -> None:
+    """One of two equal boxes found: 2 S / (2 S + S). With a second box of other shape: 2 A / (2 A + B)."""
+    shape = (30, 60, 160)
+    found, missed = box(shape, (2, 12), (5, 45), (5, 65)), box(shape, (2, 12), (5, 45), (85, 145))
+    options = {"spacing_zyx_mm": SPACING_ZYX, "tolerance_mm": 1.0}
+    assert normalized_surface_dice(found, found | missed, **options) == pytest.approx(2 / 3, rel=1e-5)
+    assert normalized_surface_dice(found | missed, found, **options) == pytest.approx(2 / 3, rel=1e-5)
+
+    def surface_mm2(z: int, y: int, x: int) -> float:
+        z_mm, y_mm, x_mm = z * 5.0, y * 1.0, x * 0.7
+        return 2 * (z_mm * y_mm + y_mm * x_mm + x_mm * z_mm)
+
+    flat = box(shape, (20, 23), (5, 55), (5, 145))
+    a_mm2, b_mm2 = surface_mm2(10, 40, 60), surface_mm2(3, 50, 140)
+    expected = 2 * a_mm2 / (2 * a_mm2 + b_mm2)
+    # Edges are rounded by half a voxel, which takes a few percent of the area.
+    assert normalized_surface_dice(found, found | flat, **options) == pytest.approx(expected, rel=0.03)
+
+
+def ellipsoid(centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
+    grid = np.indices((24, 40, 50)).transpose(1, 2, 3, 0)
+    return (((grid - centre) / radii) ** 2).sum(axis=-1) <= 1
+
+
+# Computed once with surface-distance-based-measures 0.1 for these ellipsoids and spacing_mm = (5.0, 1.0, 0.7).
+SURFACE_DISTANCE_VALUES = {
+    0: 0.258274462479516,
+    0.5: 0.258274462479516,
+    1: 0.4248138145484304,
+    2: 0.5919482190084183,
+    3: 0.7575992912980094,
+    5: 0.9359332997586888,
+    8: 0.9896088683713496,
+}
+
+
+@pytest.mark.parametrize("tolerance_mm", SURFACE_DISTANCE_VALUES)
+def test_nsd_equals_surface_distance(tolerance_mm: float) -> None:
+    truth, prediction = ellipsoid((12, 20, 24), (5, 12, 16)), ellipsoid((13, 23, 22), (6, 10, 17))
+    score = normalized_surface_dice(prediction, truth, spacing_zyx_mm=(5.0, 1.0, 0.7), tolerance_mm=tolerance_mm)
+    assert score == pytest.approx(SURFACE_DISTANCE_VALUES[tolerance_mm], abs=1e-5)
+
+
+def test_nsd_at_the_border_of_the_image() -> None:
+    """The border counts as outside, so padding changes nothing."""
+    truth, prediction = ellipsoid((2, 38, 24), (5, 12, 16)), ellipsoid((3, 36, 45), (6, 10, 17))
+    options = {"spacing_zyx_mm": (5.0, 1.0, 0.7), "tolerance_mm": 2.0}
+    padded = normalized_surface_dice(np.pad(prediction, 3), np.pad(truth, 3), **options)
+    assert normalized_surface_dice(prediction, truth, **options) == pytest.approx(padded, abs=1e-6)
+
+
+def test_metrics_bad_arguments() -> None:
+    mask = np.ones((2, 3, 4), dtype=bool)
+    with pytest.raises(ValueError, match="Masks must be bool"):
+        dice(mask.astype(int), mask)
+    with pytest.raises(ValueError, match="of one shape"):
+        dice(mask[:1], mask)
+    with pytest.raises(ValueError, match="tolerance_mm is -1"):
+        normalized_surface_dice(mask, mask, spacing_zyx_mm=(1, 1, 1), tolerance_mm=-1)
+
+
+# cases
+
+
+def test_evaluate_case_scores_labels_regions_and_volumes(tmp_path: Path) -> None:
+    truth, prediction = np.zeros((6, 7, 8), np.uint8), np.zeros((6, 7, 8), np.uint8)
+    truth[1:3, 1:3, 1:3], truth[3, 1:3, 1:3] = 1, 2
+    prediction[1:3, 1:3, 1:3], prediction[3, 1:3, 1] = 1, 2
+    write_map(tmp_path / "t.nii.gz", truth)
+    write_map(tmp_path / "p.nii.gz", prediction)
+    labels = {"core": 1, "edge": 2, "whole": (1, 2), "absent": 3}
+    rows = evaluate_case(EvaluationCase("a", tmp_path / "p.nii.gz", tmp_path / "t.nii.gz", labels))
+    assert [(row["case"], row["label"]) for row in rows] == [("a", name) for name in labels]
+    scores = [row["dice"] for row in rows]
+    assert scores[:3] == pytest.approx([1, 2 * 2 / (4 + 2), 2 * 10 / (12 + 10)])
+    assert np.isnan([rows[3]["dice"], rows[3]["nsd"]]).all()
+    assert [row["truth_mm3"] for row in rows] == pytest.approx([8 * 3.5, 4 * 3.5, 12 * 3.5, 0])
+    assert [row["prediction_mm3"] for row in rows] == pytest.approx([8 * 3.5, 2 * 3.5, 10 * 3.5, 0])
+
+
+def test_evaluate_case_leaves_out_the_ignore_label(tmp_path: Path) -> None:
+    truth, prediction = np.zeros((4, 4, 8), np.uint8), np.zeros((4, 4, 8), np.uint8)
+    truth[1:3, 1:3, 1:4], truth[1:3, 1:3, 4:7] = 1, 3
+    prediction[1:3, 1:3, 1:7] = 1
+    write_map(tmp_path / "t.nii.gz", truth)
+    write_map(tmp_path / "p.nii.gz", prediction)
+    job = {"case": "a", "prediction": tmp_path / "p.nii.gz", "truth": tmp_path / "t.nii.gz", "labels": {"x": 1}}
+    (with_ignore,) = evaluate_case(EvaluationCase(**job, ignore_label=3, tolerance_mm=0.1))
+    (without,) = evaluate_case(EvaluationCase(**job, tolerance_mm=0.1))
+    assert (with_ignore["dice"], with_ignore["nsd"]) == (1, 1)
+    assert without["dice"] == pytest.approx(2 / 3)
+    assert without["nsd"] < 1
+
+
+def test_evaluate_case_uses_spacing_in_array_order(tmp_path: Path) -> None:
+    """A shift by one voxel along z is 5 mm, along x 0.7 mm."""
+    truth = box((10, 12, 14), (3, 6), (4, 8), (5, 9)).astype(np.uint8)
+    write_map(tmp_path / "t.nii.gz", truth)
+    scores = []
+    for axis in range(3):
+        write_map(tmp_path / f"p{axis}.nii.gz", np.roll(truth, 1, axis))
+        job = EvaluationCase("a", tmp_path / f"p{axis}.nii.gz", tmp_path / "t.nii.gz", {"x": 1}, tolerance_mm=0.8)
+        scores.append(evaluate_case(job)[0]["nsd"])
+    assert scores[2] == 1
+    assert max(scores[:2]) < 0.9
+
+
+# folders
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Three cases: a is perfect, b half right, c has no tumour and none is predicted."""
+    truth = np.zeros((6, 8, 10), np.uint8)
+    truth[1:5, 1:7, 1:5], truth[1:5, 1:7, 5:9] = 1, 2
+    half, no_tumour = truth.copy(), np.where(truth == 2, 0, truth).astype(np.uint8)
+    half[1:5, 1:4, 5:9] = 0
+    for case, prediction, true in (("a", truth, truth), ("b", half, truth), ("c", no_tumour, no_tumour)):
+        write_map(tmp_path / "predictions" / f"{case}.nii.gz", prediction)
+        write_map(tmp_path / "labels" / f"{case}.nii.gz", true)
+    content = {"channel_names": {"0": "CT"}, "labels": NNUNET_LABELS, "numTraining": 3, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_evaluate_folder_by_hand(folders: Path) -> None:
+    scores = evaluate_folder(folders / "predictions", folders / "labels")
+    assert list(zip(scores["case"], scores["label"], strict=True)) == [
+        (case, label) for case in "abc" for label in ("liver", "tumour")
+    ]
+    np.testing.assert_allclose(scores["dice"], [1, 1, 1, 2 / 3, 1, np.nan])
+    summary = summarize(scores)
+    assert summary["liver"]["dice"] == {"mean": 1, "std": 0, "n": 3}
+    tumour = summary["tumour"]["dice"]
+    assert tumour == pytest.approx({"mean": 5 / 6, "std": 1 / 6, "n": 2})
+    everything = summary["all labels"]["dice"]
+    assert everything["mean"] == pytest.approx((4 + 2 / 3) / 5)
+    assert everything["n"] == 5
+
+
+def test_evaluate_folder_agrees_with_nnunet(folders: Path) -> None:
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    scores = evaluate_folder(folders / "predictions", folders / "labels")
+    for case in "abc":
+        files = [str(folders / where / f"{case}.nii.gz") for where in ("labels", "predictions")]
+        theirs = compute_metrics(*files, SimpleITKIO(), [1, 2])["metrics"]
+        mine = scores[scores["case"] == case]["dice"]
+        np.testing.assert_allclose(mine, [theirs[1]["Dice"], theirs[2]["Dice"]])
+
+
+def test_evaluate_folder_in_two_processes_is_the_same(folders: Path) -> None:
+    one = evaluate_folder(folders / "predictions", folders / "labels", num_processes=1)
+    two = evaluate_folder(folders / "predictions", folders / "labels", num_processes=2)
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_evaluate_folder_passes_the_ignore_label_on(folders: Path) -> None:
+    labels = {"background": 0, "liver": 1, "ignore": 2}
+    (folders / "ignoring.json").write_text(json.dumps({"labels": labels}))
+    path = folders / "predictions" / "b.nii.gz"
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    write_map(path, np.where(sitk.GetArrayFromImage(sitk.ReadImage(str(folders / "labels/b.nii.gz"))) == 2, 1, array))
+    scores = evaluate_folder(folders / "predictions", folders / "labels", dataset_json=folders / "ignoring.json")
+    assert scores["label"].tolist() == ["liver"] * 3
+    np.testing.assert_allclose(scores["dice"], 1)
+
+
+def test_evaluate_folder_only_named_cases(folders: Path) -> None:
+    (folders / "predictions" / "a.nii.gz").unlink()
+    write_map(folders / "predictions" / "z.nii.gz", np.zeros((6, 8, 10), np.uint8))
+    scores = evaluate_folder(folders / "predictions", folders / "labels", cases=["c", "b"])
+    assert scores["case"].unique().tolist() == ["b", "c"]
+
+
+def test_evaluate_folder_decathlon_dataset_json_and_other_endings(folders: Path) -> None:
+    labels = {"0": "background", "1": "liver", "2": "tumour"}
+    (folders / "dataset.json").write_text(json.dumps({"labels": labels}))
+    for case in "abc":
+        path = folders / "predictions" / f"{case}.nii.gz"
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", ".nrrd"))
+        path.unlink()
+    scores = evaluate_folder(folders / "predictions", folders / "labels")
+    np.testing.assert_allclose(scores["dice"], [1, 1, 1, 2 / 3, 1, np.nan])
+
+
+def test_write_scores_csv_and_json(folders: Path) -> None:
+    scores = evaluate_folder(folders / "predictions", folders / "labels", tolerance_mm=2)
+    csv_path, json_path = write_scores(scores, folders / "out" / "scores", tolerance_mm=2)
+    pd.testing.assert_frame_equal(pd.read_csv(csv_path), scores)
+    content = json.loads(json_path.read_text(), parse_constant=pytest.fail)
+    assert content["tolerance_mm"] == 2
+    assert content["cases"][5]["dice"] is None
+    assert content["cases"][3]["dice"] == pytest.approx(2 / 3)
+    assert content["summary"]["tumour"]["dice"]["n"] == 2
+    assert sorted(path.name for path in json_path.parent.iterdir()) == ["evaluation.csv", "evaluation.json"]
+
+
+def test_command_prints_and_writes(folders: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["-p", str(folders / "predictions"), "-l", str(folders / "labels"), "-np", "1"]
+    assert main(arguments) == 0
+    assert "0.8333 ± 0.1667" in capsys.readouterr().out
+    assert main([*arguments, "-o", str(folders / "out"), "--tolerance", "0.5"]) == 0
+    assert json.loads((folders / "out" / "evaluation.json").read_text())["tolerance_mm"] == 0.5
+
+
+# bad input
+
+
+def remove_prediction(folders: Path) -> None:
+    (folders / "predictions" / "b.nii.gz").unlink()
+
+
+def remove_truth(folders: Path) -> None:
+    (folders / "labels" / "b.nii.gz").unlink()
+
+
+def move_prediction(folders: Path) -> None:
+    write_map(folders / "predictions" / "b.nii.gz", np.zeros((6, 8, 10), np.uint8), origin=(3.0, 0.0, 0.0))
+
+
+def respace_prediction(folders: Path) -> None:
+    write_map(folders / "predictions" / "b.nii.gz", np.zeros((6, 8, 10), np.uint8), spacing=(1.0, 0.7, 5.0))
+
+
+def resize_prediction(folders: Path) -> None:
+    write_map(folders / "predictions" / "b.nii.gz", np.zeros((8, 6, 10), np.uint8))
+
+
+def write_probabilities(folders: Path) -> None:
+    write_map(folders / "predictions" / "b.nii.gz", np.full((6, 8, 10), 0.5, np.float32))
+
+
+def damage_prediction(folders: Path) -> None:
+    (folders / "predictions" / "b.nii.gz").write_bytes(b"damaged")
+
+
+def duplicate_prediction(folders: Path) -> None:
+    write_map(folders / "predictions" / "b.nrrd", np.zeros((6, 8, 10), np.uint8))
+
+
+def remove_dataset_json(folders: Path) -> None:
+    (folders / "dataset.json").unlink()
+
+
+def empty_dataset_json(folders: Path) -> None:
+    (folders / "dataset.json").write_text("{}")
+
+
+def background_only(folders: Path) -> None:
+    (folders / "dataset.json").write_text(json.dumps({"labels": {"background": 0}}))
+
+
+def contradicting_dataset_json(folders: Path) -> None:
+    (folders / "predictions" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "tumour": 1}}))
+
+
+def odd_label_value(folders: Path) -> None:
+    (folders / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "tumour": 1.5}}))
+
+
+BAD_FOLDERS = [
+    (remove_prediction, r"predictions has no prediction for 1 case\(s\): b"),
+    (remove_truth, r"labels has no true label map for 1 case\(s\): b"),
+    (move_prediction, r"b\.nii\.gz and truth .* differ in origin or direction"),
+    (respace_prediction, "differ in spacing"),
+    (resize_prediction, r"differ in size \(10, 6, 8\) and \(10, 8, 6\)"),
+    (write_probabilities, r"predictions/b\.nii\.gz has values that are no whole numbers"),
+    (damage_prediction, r"predictions/b\.nii\.gz cannot be read"),
+    (duplicate_prediction, r"has both b\.nii\.gz and b\.nrrd"),
+    (remove_dataset_json, "No dataset.json in or above"),
+    (empty_dataset_json, r"dataset\.json has no 'labels'"),
+    (background_only, "declares no foreground label"),
+    (contradicting_dataset_json, "declare different labels"),
+    (odd_label_value, "label 'tumour' has the value 1.5"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "expected"), BAD_FOLDERS)
+def test_command_bad_input_gives_one_sentence(
+    spoil: Any, expected: str, folders: Path, capsys: pytest.CaptureFixture
+) -> None:
+    spoil(folders)
+    output = folders / "out"
+    arguments = ["-p", str(folders / "predictions"), "-l", str(folders / "labels"), "-o", str(output), "-np", "1"]
+    assert main(arguments) == 2
+    _, *errors = capsys.readouterr().err.split("Error: ")
+    assert len(errors) == 1
+    assert re.search(expected, errors[0].splitlines()[0])
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (["-p", "nowhere"], "nowhere does not exist"),
+        (["-l", "nowhere"], "nowhere does not exist"),
+        (["--dataset_json", "nowhere.json"], "nowhere.json does not exist"),
+        (["--cases", "a", "q"], r"no true label map for 1 case"),
+    ],
+)
+def test_command_bad_option_gives_one_sentence(
+    option: list[str], expected: str, folders: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["-p", str(folders / "predictions"), "-l", str(folders / "labels"), "-np", "1", *option]
+    assert main(arguments) == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [["--tolerance", "-1"], ["--tolerance", "nan"], ["--tolerance", "x"], ["-np", "0"], ["-np", "x"], ["-q"]]
+)
+def test_command_argparse_refuses(option: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["-p", "p", "-l", "l", *option])
+    assert caught.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_evaluate_real_labels_against_themselves_and_shifted(shared: Path, tmp_path: Path) -> None:
+    task = shared / "data" / "Task04_Hippocampus"
+    files = sorted((task / "labelsTr").glob("hippocampus_*.nii.gz"))[:3]
+    if not files:
+        pytest.skip("no Task04_Hippocampus in shared/data")
+    for path in files:
+        image = sitk.ReadImage(str(path))
+        shifted = sitk.GetImageFromArray(np.roll(sitk.GetArrayFromImage(image), 2, axis=0))
+        shifted.CopyInformation(image)
+        for folder, content in (("truth", image), ("same", image), ("shifted", shifted)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            sitk.WriteImage(content, str(tmp_path / folder / path.name))
+    options = {"dataset_json": task / "dataset.json", "tolerance_mm": 1.0}
+    same = evaluate_folder(tmp_path / "same", tmp_path / "truth", **options)
+    assert same["label"].unique().tolist() == ["Anterior", "Posterior"]
+    np.testing.assert_allclose(same[["dice", "nsd"]], 1)
+    shifted_scores = evaluate_folder(tmp_path / "shifted", tmp_path / "truth", **options)
+    assert shifted_scores["dice"].between(0.4, 0.95).all()
+    assert shifted_scores["nsd"].between(0.3, 0.99).all()
