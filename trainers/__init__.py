@@ -1,1 +1,35 @@
 """Trainers that ``nnUNetv2_train -tr`` finds."""
+
+from nnunetv2_promise.trainers.ablations import (
+    ProMISeTrainer_C,
+    ProMISeTrainer_R,
+    ProMISeTrainer_R_B,
+    ProMISeTrainer_TwoAdapters,
+    ProMISeTrainer_UpConv,
+    SAMAdapter3DTrainer,
+)
+from nnunetv2_promise.trainers.lengths import (
+    ProMISeTrainer_1epoch,
+    ProMISeTrainer_5epochs,
+    ProMISeTrainer_20epochs,
+    ProMISeTrainer_50epochs,
+    ProMISeTrainer_100epochs,
+    ProMISeTrainer_500epochs,
+)
+from nnunetv2_promise.trainers.promise import ProMISeTrainer
+
+__all__ = [
+    "ProMISeTrainer",
+    "ProMISeTrainer_1epoch",
+    "ProMISeTrainer_5epochs",
+    "ProMISeTrainer_20epochs",
+    "ProMISeTrainer_50epochs",
+    "ProMISeTrainer_100epochs",
+    "ProMISeTrainer_500epochs",
+    "ProMISeTrainer_C",
+    "ProMISeTrainer_R",
+    "ProMISeTrainer_R_B",
+    "ProMISeTrainer_TwoAdapters",
+    "ProMISeTrainer_UpConv",
+    "SAMAdapter3DTrainer",
+]

@@ -1,0 +1,156 @@
+"""A trained model's folder, checked before its weights are used."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+from nnunetv2_promise import trainers
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.files import read_json
+
+if TYPE_CHECKING:
+    from nnunetv2_promise.inference.predict import PredictionRequest
+
+CHECKPOINT_KEYS = ("network_weights", "init_args", "trainer_name")
+# What nnU-Net's logger leaves in a checkpoint besides tensors and plain Python; nothing here can run code.
+SAFE_TYPES = [
+    np.core.multiarray.scalar if np.lib.NumpyVersion(np.__version__) < "2.0.0" else np._core.multiarray.scalar,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+]
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder.
+
+    Attributes:
+        path: Holds ``plans.json``, ``dataset.json`` and ``fold_X``.
+        folds: Folds to average.
+        checkpoint: File name in each fold's folder.
+    """
+
+    path: Path
+    folds: tuple[int | str, ...]
+    checkpoint: str
+
+    @cached_property
+    def plans(self) -> dict[str, Any]:
+        """Content of ``plans.json``."""
+        return read_json(self.path / "plans.json")
+
+    @cached_property
+    def dataset_json(self) -> dict[str, Any]:
+        """Content of ``dataset.json``."""
+        return read_json(self.path / "dataset.json")
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """One file for each fold."""
+        return [self.path / f"fold_{fold}" / self.checkpoint for fold in self.folds]
+
+    def check_files(self) -> None:
+        """Check that everything is there.
+
+        Raises:
+            UserError: If a file is missing or is not JSON.
+        """
+        for checkpoint in self.checkpoints:
+            if not checkpoint.is_file():
+                present = sorted(
+                    folder.name for folder in self.path.glob("fold_*") if (folder / self.checkpoint).is_file()
+                )
+                listed = ", ".join(present) or "none"
+                raise UserError(
+                    f"{checkpoint} does not exist; folds with this checkpoint: {listed}. Correct -f or -chk."
+                )
+        for name, key in (("plans.json", "configurations"), ("dataset.json", "labels")):
+            if key not in read_json(self.path / name):
+                raise UserError(f"{self.path / name} has no '{key}'; restore the file that training wrote.")
+
+    def check_checkpoints(self) -> None:
+        """Read each checkpoint without running pickled code.
+
+        Raises:
+            UserError: If one is corrupt, is no nnU-Net checkpoint, was written by another trainer, or holds code.
+        """
+        for path in self.checkpoints:
+            content = read_checkpoint(path)
+            missing = [key for key in CHECKPOINT_KEYS if key not in content]
+            if missing:
+                raise UserError(f"{path} has no '{missing[0]}'; it is no nnU-Net checkpoint. Name the file with -chk.")
+            if not hasattr(trainers, str(content["trainer_name"])):
+                raise UserError(
+                    f"{path} was written by {content['trainer_name']}, which takes no prompts; "
+                    "use nnUNetv2_predict for it, or the folder of a ProMISe model."
+                )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU, memory-mapped.
+
+    Raises:
+        UserError: If the file is corrupt, or holds objects that could run code when loaded.
+    """
+    try:
+        with torch.serialization.safe_globals(SAFE_TYPES):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds Python objects besides weights, which could run code when loaded, or is damaged; "
+            "restore it from its source."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or no checkpoint; restore it, or train again.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no checkpoint; name another file.")
+    return content
+
+
+def find_model_folder(request: PredictionRequest) -> ModelFolder:
+    """The model folder that a request names by ``-m``, or by ``-d -c -tr -p`` in ``nnUNet_results``.
+
+    Raises:
+        UserError: If it does not exist or is incomplete.
+    """
+    folds = tuple(int(fold) if fold.isdigit() else fold for fold in request.folds)
+    wrong = [fold for fold in folds if isinstance(fold, str) and fold != "all"]
+    if wrong:
+        raise UserError(f"-f {wrong[0]}: a fold is a number or 'all'.")
+    path = request.model_folder or _results_folder(request)
+    if not path.is_dir():
+        raise UserError(f"There is no model folder {path}; train the model, or correct -d, -c, -tr, -p or -m.")
+    model = ModelFolder(path=path, folds=folds, checkpoint=request.checkpoint)
+    model.check_files()
+    if request.configuration not in model.plans["configurations"]:
+        listed = ", ".join(model.plans["configurations"])
+        raise UserError(f"-c {request.configuration}: {path / 'plans.json'} has the configurations {listed}.")
+    return model
+
+
+def _results_folder(request: PredictionRequest) -> Path:
+    if request.dataset is None:
+        raise UserError("Name the dataset with -d, or the model folder with -m.")
+    results = os.environ.get("nnUNet_results")
+    if not results:
+        raise UserError("The variable nnUNet_results is not set; set it to nnU-Net's results folder, or use -m.")
+    dataset = request.dataset
+    if dataset.isdigit():
+        try:
+            dataset = maybe_convert_to_dataset_name(int(dataset))
+        except RuntimeError as error:
+            raise UserError(
+                f"-d {request.dataset}: no dataset with this id in nnUNet_raw, nnUNet_preprocessed or "
+                f"nnUNet_results ({results}); correct the id or the variables."
+            ) from error
+    return Path(results, dataset, f"{request.trainer}__{request.plans}__{request.configuration}")

@@ -1,0 +1,142 @@
+"""Prediction from a prompt file: check everything, then run nnU-Net's predictor window by window."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from tqdm import tqdm
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.case_prompts import voxel_prompts
+from nnunetv2_promise.inference.image_folder import find_cases
+from nnunetv2_promise.inference.model_folder import ModelFolder, find_model_folder
+from nnunetv2_promise.prompts.geometry import ImageGeometry
+from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, PromptFile, load_prompt_file, prompt_file_for
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictionRequest:
+    """The arguments of ``nnUNetv2_promise_predict``, of the same names."""
+
+    images: Path
+    output: Path
+    dataset: str | None = None
+    model_folder: Path | None = None
+    configuration: str = "3d_fullres"
+    trainer: str = "ProMISeTrainer"
+    plans: str = "ProMISePlans"
+    folds: Sequence[str] = ("0",)
+    checkpoint: str = "checkpoint_final.pth"
+    device: str = "cuda"
+    processes: int = 2
+    prompts: Path | None = None
+    save_probabilities: bool = False
+    continue_prediction: bool = False
+
+
+def predict(request: PredictionRequest) -> list[Path]:
+    """Predict every case of the image folder.
+
+    Returns:
+        The masks, in the order of their cases.
+
+    Raises:
+        UserError: If anything of the request is wrong; nothing has been written then.
+    """
+    _check_options(request)
+    model = find_model_folder(request)
+    cases = find_cases(request.images, model.dataset_json)
+    prompt_path = request.prompts or prompt_file_for(request.images)
+    prompt_file = load_prompt_file(prompt_path)
+    check_prompts(prompt_file, cases, model)
+    ending = model.dataset_json["file_ending"]
+    masks = [request.output / f"{case}{ending}" for case in cases]
+    todo = {
+        case: files
+        for (case, files), mask in zip(cases.items(), masks, strict=True)
+        if not (request.continue_prediction and mask.is_file())
+    }
+    model.check_checkpoints()
+    request.output.mkdir(parents=True, exist_ok=True)
+    if todo:
+        # Also read by processes that nnU-Net spawns.
+        os.environ[PROMPTS_VARIABLE] = str(prompt_path.resolve())
+        _run(request, model, todo)
+    logger.info("%d masks in %s", len(masks), request.output)
+    return masks
+
+
+def _check_options(request: PredictionRequest) -> None:
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("-device cuda: no CUDA device is available; use -device cpu.")
+    if request.processes < 1:
+        raise UserError(f"-np {request.processes}: at least one process is needed.")
+    if request.output.exists() and not request.output.is_dir():
+        raise UserError(f"-o {request.output} is a file; name a folder.")
+
+
+def check_prompts(prompt_file: PromptFile, cases: dict[str, list[Path]], model: ModelFolder) -> None:
+    """Check that images and prompts belong together, labels are known and clicks lie inside.
+
+    Raises:
+        UserError: For the first thing that is wrong.
+    """
+    without = [case for case in cases if case not in prompt_file.cases]
+    if without:
+        raise UserError(
+            f"{prompt_file.path} has no entry for case '{without[0]}'"
+            + (f" and {len(without) - 1} more" if len(without) > 1 else "")
+            + "; add its prompts, or an empty list for an empty mask."
+        )
+    unknown = [case for case in prompt_file.cases if case not in cases]
+    if unknown:
+        raise UserError(
+            f"{prompt_file.path} has prompts for case '{unknown[0]}', which has no image in the input folder; "
+            "remove the case or correct its name."
+        )
+    plans = PlansManager(model.plans)
+    for case, files in cases.items():
+        voxel_prompts(prompt_file, case, ImageGeometry.from_file(files[0]), model.dataset_json, plans)
+
+
+def _run(request: PredictionRequest, model: ModelFolder, cases: dict[str, list[Path]]) -> None:
+    """Predict into a temporary folder beside the output, and move finished cases."""
+    device = torch.device(request.device)
+    predictor = nnUNetPredictor(
+        tile_step_size=1.0, use_gaussian=False, use_mirroring=False, device=device, allow_tqdm=False
+    )
+    predictor.initialize_from_trained_model_folder(str(model.path), model.folds, request.checkpoint)
+    with tempfile.TemporaryDirectory(prefix=".partial_", dir=request.output) as temporary:
+        predictor.predict_from_data_iterator(
+            _preprocessed(predictor, cases, Path(temporary)), request.save_probabilities, request.processes
+        )
+        for case in cases:
+            for suffix in (model.dataset_json["file_ending"], ".npz", ".pkl"):
+                made = Path(temporary, case + suffix)
+                if made.is_file():
+                    os.replace(made, request.output / made.name)
+    for name in ("dataset.json", "plans.json"):
+        shutil.copyfile(model.path / name, request.output / name)
+
+
+def _preprocessed(predictor: nnUNetPredictor, cases: dict[str, list[Path]], output: Path) -> Iterator[dict[str, Any]]:
+    """What nnU-Net's predictor consumes, made in this process so that errors keep their sentence."""
+    configuration = predictor.configuration_manager
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    for case, files in tqdm(cases.items(), desc="Predicting", unit="case"):
+        data, _, properties = preprocessor.run_case(
+            [str(file) for file in files], None, predictor.plans_manager, configuration, predictor.dataset_json
+        )
+        yield {"data": torch.from_numpy(data), "data_properties": properties, "ofile": str(output / case)}

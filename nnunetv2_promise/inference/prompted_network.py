@@ -1,0 +1,66 @@
+"""The network as nnU-Net's trainer and predictor call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_promise.inference.growth import segment_window
+from nnunetv2_promise.inference.tile_code import decode_channel, encode_vote
+
+
+def encoder_autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where a GPU has it, full precision elsewhere.
+
+    float16 is never used: the double residual of the adapters can grow the token stream beyond its range.
+    """
+    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+class PromptedNetwork(nn.Module):
+    """A promptable patch network behind nnU-Net's calling conventions.
+
+    Training calls it with patches and points. nnU-Net's sliding window calls it with one window, whose last channel
+    holds the prompt (``tile_code``).
+
+    Args:
+        network: Takes (B, C, D, H, W) and (B, N, 3), gives (B, 2, D, H, W) logits.
+        patch_size: (D, H, W) that ``network`` takes.
+        heads: Output channels that nnU-Net expects: background and every foreground label.
+    """
+
+    def __init__(self, network: nn.Module, *, patch_size: Sequence[int], heads: int) -> None:
+        super().__init__()
+        self.network = network
+        self.patch_size = tuple(patch_size)
+        self.heads = heads
+
+    def forward(self, image: Tensor, points: Tensor | None = None) -> Tensor:
+        """Segment patches, or answer for a tile of nnU-Net's sliding window.
+
+        Args:
+            image: (B, C, D, H, W) patches; without points (1, C + 1, D, H, W), a tile with its prompt channel.
+            points: (B, N, 3) voxels in array axis order, or None.
+
+        Returns:
+            (B, 2, D, H, W) logits; for a tile (1, heads, D, H, W) votes.
+        """
+        if points is None:
+            return self._answer_tile(image[0])[None]
+        with encoder_autocast(image.device):
+            return self.network(image, points)
+
+    def segment_window(self, image: Tensor, points: Tensor) -> Tensor:
+        """Foreground logit of one object: (C, D, H, W) window and (n, 3) clicks -> (D, H, W) float32."""
+        return segment_window(self, image, points, self.patch_size)
+
+    @torch.compiler.disable
+    def _answer_tile(self, tile: Tensor) -> Tensor:
+        prompt = decode_channel(tile[-1], self.heads)
+        if prompt is None:
+            return tile.new_zeros((self.heads, *tile.shape[1:]))
+        label_head, points = prompt
+        return encode_vote(self.segment_window(tile[:-1], points), label_head, self.heads)

@@ -1,0 +1,46 @@
+"""What the plans say about prompting, with defaults for stock nnU-Net plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PROMISE_NETWORK = "nnunetv2_promise.network_architectures.ProMISe"
+DEFAULT_SAM_CHECKPOINT = "vit_b"
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """Settings of one configuration.
+
+    Attributes:
+        patch_size: (D, H, W) voxels that the network sees.
+        window_size: (D, H, W) voxels cropped around a prompt at prediction, at least a patch.
+        architecture: Keyword arguments of ``ProMISe``.
+        sam_checkpoint: Name or path of SAM weights; None trains from scratch.
+    """
+
+    patch_size: tuple[int, ...]
+    window_size: tuple[int, ...]
+    architecture: dict[str, Any]
+    sam_checkpoint: str | None
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, Any]) -> PromptSettings:
+        """Read a configuration of the plans.
+
+        Stock nnU-Net plans name another network and say nothing of prompts: they get SAM's ViT-B on nnU-Net's patch.
+        """
+        patch_size = tuple(int(length) for length in configuration["patch_size"])
+        planned = configuration["architecture"]
+        ours = planned["network_class_name"] == PROMISE_NETWORK
+        architecture = dict(planned["arch_kwargs"]) if ours else {"encoder": DEFAULT_SAM_CHECKPOINT}
+        architecture["patch_size"] = patch_size
+        prompting = configuration.get("promise", {})
+        return cls(
+            patch_size=patch_size,
+            window_size=tuple(int(length) for length in prompting.get("window_size", patch_size)),
+            architecture=architecture,
+            sam_checkpoint=prompting.get("sam_checkpoint", DEFAULT_SAM_CHECKPOINT),
+        )

@@ -1,0 +1,117 @@
+"""Structural and boundary loss (paper, section 2, "Boundary-aware loss")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PAPER_KERNEL = (5, 5, 5)
+PUBLISHED_KERNEL = (5, 5, 1)
+
+
+def structural_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Half Dice of the foreground plus half cross entropy.
+
+    Args:
+        logits: (B, 2, D, H, W) float.
+        target: (B, 1, D, H, W), 0 or 1.
+
+    Returns:
+        Scalar, mean over the batch.
+    """
+    loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, lambda_dice=0.5, lambda_ce=0.5)
+    return loss(logits, target)
+
+
+def smooth_boundary(maps: Tensor, kernel: Sequence[int] = PAPER_KERNEL) -> Tensor:
+    """The paper's boundary generator |m - avgpool(m)|, stride 1, zero padding.
+
+    Args:
+        maps: (B, C, D, H, W) float in [0, 1].
+        kernel: Odd edge lengths along D, H, W in voxels.
+
+    Returns:
+        (B, C, D, H, W), 0 away from edges.
+    """
+    padding = [length // 2 for length in kernel]
+    return (maps - F.avg_pool3d(maps, tuple(kernel), stride=1, padding=padding)).abs()
+
+
+def boundary_loss(logits: Tensor, target: Tensor, *, kernel: Sequence[int] = PAPER_KERNEL) -> Tensor:
+    """Mean squared difference of the smooth boundaries of prediction and mask, foreground channel.
+
+    Patches without foreground have no boundary and count as zero.
+
+    Args:
+        logits: (B, 2, D, H, W) float.
+        target: (B, 1, D, H, W), 0 or 1.
+        kernel: Pooling kernel; the paper's is 5 x 5 x 5.
+
+    Returns:
+        Scalar, mean over the batch.
+    """
+    probability = logits.softmax(1)[:, 1:]
+    difference = smooth_boundary(probability, kernel) - smooth_boundary(target.to(probability.dtype), kernel)
+    per_patch = difference.square().flatten(1).mean(1)
+    has_foreground = target.flatten(1).any(1)
+    return (per_patch * has_foreground).mean()
+
+
+def published_boundary_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """The boundary term as the published code computes it.
+
+    Both softmax channels are compared with the boundary of the foreground mask, pooling 5 x 5 x 1.
+
+    Args:
+        logits: (B, 2, D, H, W) float.
+        target: (B, 1, D, H, W), 0 or 1.
+
+    Returns:
+        Scalar, before the weight of 10.
+    """
+    probabilities = logits.softmax(1)
+    mask = target.to(probabilities.dtype)
+    difference = smooth_boundary(probabilities, PUBLISHED_KERNEL) - smooth_boundary(mask, PUBLISHED_KERNEL)
+    return (difference.square().flatten(1).mean(1) * target.flatten(1).any(1)).mean()
+
+
+class ProMISeLoss(nn.Module):
+    """Structural loss plus weighted boundary loss.
+
+    Args:
+        boundary_weight: Weight of the boundary loss; 0 leaves it out (Table 2, rows without -B).
+        kernel: Pooling kernel of the boundary generator.
+    """
+
+    IGNORED_LOGIT = 30.0
+
+    def __init__(self, *, boundary_weight: float = 10.0, kernel: Sequence[int] = PAPER_KERNEL) -> None:
+        super().__init__()
+        self.boundary_weight = boundary_weight
+        self.kernel = tuple(kernel)
+
+    def forward(self, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            logits: (B, 2, D, H, W) float.
+            target: (B, 1, D, H, W), 0 or 1.
+            ignore: (B, 1, D, H, W) bool, voxels that must not influence the loss; None if there are none.
+
+        Returns:
+            Scalar.
+        """
+        logits = logits.float()
+        if ignore is not None:
+            # A certain, right answer has neither loss nor gradient, so ignored voxels drop out of every term.
+            certain = logits.new_tensor([self.IGNORED_LOGIT, -self.IGNORED_LOGIT]).view(1, 2, 1, 1, 1)
+            logits = torch.where(ignore, certain, logits)
+            target = target.masked_fill(ignore, 0)
+        loss = structural_loss(logits, target)
+        if self.boundary_weight:
+            loss = loss + self.boundary_weight * boundary_loss(logits, target, kernel=self.kernel)
+        return loss

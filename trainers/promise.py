@@ -1,0 +1,251 @@
+"""The ProMISe trainer: nnU-Net's training loop around a promptable network."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.configuration import PromptConfigurationManager
+from nnunetv2_promise.inference.prompted_network import PromptedNetwork
+from nnunetv2_promise.inference.settings import PromptSettings
+from nnunetv2_promise.network_architectures import ProMISe, load_sam_encoder
+from nnunetv2_promise.sam_weights import find_sam_weights
+from nnunetv2_promise.training.checks import check_supported
+from nnunetv2_promise.training.losses import ProMISeLoss
+from nnunetv2_promise.training.prompt_sampling import PromptedTarget, prompt_batch
+from nnunetv2_promise.training.records import write_model_card, write_run_record
+from nnunetv2_promise.training.seeding import seed_everything
+from nnunetv2_promise.training.validation import click_scores, predict_validation_cases, summarise_validation
+
+
+class ProMISeTrainer(nnUNetTrainer):
+    """Trains ProMISe on nnU-Net's preprocessed data (paper, sections 2 and 3.1).
+
+    The model is label-agnostic: each patch trains on one label that is present in it. Class attributes are the knobs
+    that variants turn.
+    """
+
+    epochs: ClassVar[int] = 200
+    seed: ClassVar[int] = 0
+    architecture_overrides: ClassVar[dict[str, Any]] = {}
+    boundary_weight: ClassVar[float] = 10.0
+    object_points: ClassVar[int] = 10
+    random_points: ClassVar[int] = 10
+    gradient_norm: ClassVar[float] = 1.0
+    min_val_iterations: ClassVar[int] = 8
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        check_supported(plans, configuration, dataset_json)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp and device.type == "cpu":
+            self.device = device
+        self.grad_scaler = None  # bfloat16 needs none
+        self.initial_lr = 4e-4
+        self.weight_decay = 0.0
+        self.num_epochs = self.epochs
+        self.oversample_foreground_percent = 0.5
+        self.probabilistic_oversampling = True
+        self.enable_deep_supervision = False
+        self.save_every = 5
+        self.weights_come_from_checkpoint = False
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        """Build the network, and teach the predictor's configuration to follow prompts.
+
+        nnU-Net calls this in training and at prediction. Only the predictor keeps the changed configuration: it has no
+        other hook for preprocessing (see ``docs/explanation/nnunet-integration.md``).
+        """
+        settings = PromptSettings.from_configuration(configuration_manager.configuration)
+        configuration_manager.__class__ = PromptConfigurationManager
+        architecture = settings.architecture | cls.architecture_overrides
+        network = ProMISe(**architecture, in_channels=num_input_channels)
+        return PromptedNetwork(network, patch_size=settings.patch_size, heads=num_output_channels)
+
+    def initialize(self) -> None:
+        """Seed, build, load SAM's weights where the plans ask for them, wrap for DDP."""
+        seed_everything(self.seed, self.fold, "network")
+        # nnU-Net's own wrapping fits CUDA only and would come before the weights.
+        is_ddp, self.is_ddp = self.is_ddp, False
+        super().initialize()
+        self.is_ddp = is_ddp
+        self.configuration_manager.__class__ = ConfigurationManager
+        network = self.prompted_network.network
+        self._load_sam_weights(network)
+        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        total = sum(p.numel() for p in network.parameters())
+        self.print_to_log_file(f"{trained:,} of {total:,} parameters are trained.")
+        if self.is_ddp:
+            ids = [self.local_rank] if self.device.type == "cuda" else None
+            self.network = DistributedDataParallel(self.network, device_ids=ids)
+
+    @property
+    def prompted_network(self) -> PromptedNetwork:
+        """The network without DDP's and the compiler's wrappers."""
+        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        return getattr(network, "_orig_mod", network)
+
+    def _load_sam_weights(self, network: ProMISe) -> None:
+        checkpoint = PromptSettings.from_configuration(self.configuration_manager.configuration).sam_checkpoint
+        if checkpoint is None:
+            self.print_to_log_file("The plans name no SAM weights: every part is trained from scratch.")
+        elif not self.weights_come_from_checkpoint:
+            path = find_sam_weights(checkpoint)
+            load_sam_encoder(network, path)
+            self.print_to_log_file(f"SAM weights: {path}")
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        """AdamW over the trained parameters, learning rate falling linearly each epoch (paper, section 3.1)."""
+        network = self.prompted_network.network
+        settings = PromptSettings.from_configuration(self.configuration_manager.configuration)
+        if settings.sam_checkpoint is not None:
+            network.freeze_pretrained()
+        parameters = [p for part in network.parameter_parts().values() for p in part]
+        optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs, exponent=1.0)
+
+    def _build_loss(self) -> nn.Module:
+        return ProMISeLoss(boundary_weight=self.boundary_weight)
+
+    def _set_batch_size_and_oversample(self) -> None:
+        """Give every process its share of the batch, at least one patch; all oversample alike."""
+        batch_size = self.configuration_manager.batch_size
+        if distributed.is_available() and distributed.is_initialized():
+            batch_size = math.ceil(batch_size / distributed.get_world_size())
+        self.batch_size = batch_size
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """The network has one output; there is nothing to switch."""
+
+    def plot_network_architecture(self) -> None:
+        """nnU-Net's plot traces a network that takes an image alone; ours takes points as well."""
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802
+        """nnU-Net's augmentation; no mirroring at prediction, as in the paper."""
+        augmentation = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        self.inference_allowed_mirroring_axes = None
+        return augmentation
+
+    @staticmethod
+    def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
+        """nnU-Net's augmentation, without its race between two ways to blur, which differ in the last bits."""
+        transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs)
+        for step in transforms.transforms:
+            if isinstance(getattr(step, "transform", None), GaussianBlurTransform):
+                step.transform.benchmark = False
+        return transforms
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """nnU-Net's datasets; an epoch is one random patch for each training case (paper, section 3.1)."""
+        dataset_tr, dataset_val = super().get_tr_and_val_datasets()
+        shared = sorted(set(dataset_tr.identifiers) & set(dataset_val.identifiers))
+        if shared and self.fold != "all":
+            raise UserError(
+                f"{self.preprocessed_dataset_folder_base}/splits_final.json: fold {self.fold} trains and validates on "
+                f"'{shared[0]}'; every case may be in one part only, mend the file."
+            )
+        processes = distributed.get_world_size() if self.is_ddp else 1
+        self.num_iterations_per_epoch = math.ceil(len(dataset_tr.identifiers) / (self.batch_size * processes))
+        val_iterations = math.ceil(len(dataset_val.identifiers) / (self.batch_size * processes))
+        self.num_val_iterations_per_epoch = max(val_iterations, self.min_val_iterations)
+        return dataset_tr, dataset_val
+
+    def on_train_start(self) -> None:
+        """Seed the data loading, then nnU-Net's start; keep a record of the run beside its checkpoints."""
+        seed_everything(self.seed, self.fold, self.local_rank, "data", self.current_epoch)
+        super().on_train_start()
+        if self.local_rank == 0:
+            write_run_record(self)
+
+    def on_epoch_start(self) -> None:
+        """Seed by the epoch's number, so that a resumed training draws what an undisturbed one draws."""
+        seed_everything(self.seed, self.fold, self.local_rank, self.current_epoch)
+        super().on_epoch_start()
+
+    def _prompt(self, segmentation: torch.Tensor, *, object_points: int, random_points: int) -> PromptedTarget:
+        return prompt_batch(
+            segmentation,
+            self.label_manager.foreground_labels,
+            object_points=object_points,
+            random_points=random_points,
+            ignore_label=self.label_manager.ignore_label,
+        )
+
+    def _ignored(self, segmentation: torch.Tensor) -> torch.Tensor | None:
+        return segmentation == self.label_manager.ignore_label if self.label_manager.has_ignore_label else None
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        """One step on one label of each patch, gradients clipped for each part of the network."""
+        image = batch["data"].to(self.device, non_blocking=True)
+        segmentation = batch["target"].to(self.device, non_blocking=True)
+        prompted = self._prompt(segmentation, object_points=self.object_points, random_points=self.random_points)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.network(image, prompted.points), prompted.target, self._ignored(segmentation))
+        loss.backward()
+        for parameters in self.prompted_network.network.parameter_parts().values():
+            torch.nn.utils.clip_grad_norm_(parameters, self.gradient_norm)
+        self.optimizer.step()
+        return {"loss": loss.detach().cpu().numpy()}
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One click on one label of each patch; true and false voxels by label, as nnU-Net counts them."""
+        image = batch["data"].to(self.device, non_blocking=True)
+        segmentation = batch["target"].to(self.device, non_blocking=True)
+        prompted = self._prompt(segmentation, object_points=1, random_points=0)
+        ignored = self._ignored(segmentation)
+        logits = self.network(image, prompted.points)
+        loss = self.loss(logits, prompted.target, ignored)
+        scores = click_scores(logits, prompted, len(self.label_manager.foreground_labels), ignored)
+        return {"loss": loss.detach().cpu().numpy(), **scores}
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint, written under another name and renamed, so that a kill leaves the previous one."""
+        super().save_checkpoint(filename + ".tmp")
+        if os.path.isfile(filename + ".tmp"):
+            os.replace(filename + ".tmp", filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """nnU-Net's loading; SAM's own file is not needed then, the checkpoint holds its weights."""
+        self.weights_come_from_checkpoint = True
+        super().load_checkpoint(filename_or_checkpoint)
+
+    def on_train_end(self) -> None:
+        """nnU-Net's end, and a model card for whoever gets the model."""
+        super().on_train_end()
+        if self.local_rank == 0:
+            write_model_card(self)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Click each object of each validation case once, predict, and write nnU-Net's ``validation`` folder."""
+        self.network.eval()
+        predict_validation_cases(self, save_probabilities=save_probabilities)
+        if self.is_ddp:
+            distributed.barrier()
+        if self.local_rank == 0:
+            summarise_validation(self)
