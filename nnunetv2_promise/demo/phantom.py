@@ -119,14 +119,15 @@ def _with_geometry(
     arrays_zyx: list[np.ndarray], grid: Grid, oblique: bool, rng: np.random.Generator
 ) -> list[sitk.Image]:
     """Images on one grid; some have x and y running against the patient's axes, oblique ones are rotated too."""
-    flips = np.diag([-1.0, -1.0, 1.0]) if rng.random() < 0.5 else np.eye(3)
-    direction = flips
+    flipped = rng.random() < 0.5
+    direction = np.diag([-1.0, -1.0, 1.0]) if flipped else np.eye(3)
     if oblique:
-        direction = Rotation.from_euler("xyz", rng.uniform(-20, 20, 3), degrees=True).as_matrix() @ flips
+        direction = Rotation.from_euler("xyz", rng.uniform(-20, 20, 3), degrees=True).as_matrix() @ direction
     origin = rng.uniform(-200, 200, 3)
     images = []
     for array in arrays_zyx:
-        image = sitk.GetImageFromArray(array)
+        # The body lies on its back either way: array rows run to the back unless the axes run against the patient's.
+        image = sitk.GetImageFromArray(array[:, ::-1, ::-1] if flipped else array)
         image.SetSpacing(grid.spacing_mm[::-1])
         image.SetDirection(direction.ravel().tolist())
         image.SetOrigin(origin.tolist())
