@@ -107,6 +107,23 @@ def test_simulate_centre_by_hand(dataset: Path) -> None:
     assert prompts[2] == Prompt("tumour", ((21.0, 13.0, 8.0),))
 
 
+def test_simulate_centre_is_deepest_in_mm(dataset: Path) -> None:
+    """A rod of 9 x 5 x 5 voxels, deeper in voxels (3), and a plate of 3 x 7 x 11, deeper in mm (6 x 0.8)."""
+    array = np.zeros(SHAPE_ZYX, dtype=np.uint8)
+    array[0:9, 0:5, 0:5] = array[0:3, 6:13, 6:17] = array[1, 4:8, 4] = array[1, 7, 4:7] = 1
+    sitk.WriteImage(to_image(array), str(dataset / "labels" / "a.nii.gz"))
+    (prompt,) = load_prompt_file(simulate(dataset, where="centre")).cases["a"]
+    ((x, _, z),) = prompt.points
+    assert (x, z) == (11, 1)
+
+
+def test_simulate_cases_with_equal_labels_get_other_clicks(dataset: Path) -> None:
+    for case in "abc":
+        sitk.WriteImage(to_image(label_array()), str(dataset / "labels" / f"{case}.nii.gz"))
+    cases = load_prompt_file(simulate(dataset, points=3)).cases
+    assert len({cases[case][0].points for case in "abc"}) == 3
+
+
 def test_simulate_same_seed_same_clicks_whatever_the_other_cases(dataset: Path) -> None:
     first, again, other = (
         load_prompt_file(simulate(dataset, name, points=3, seed=seed)).cases

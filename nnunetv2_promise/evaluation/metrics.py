@@ -62,12 +62,13 @@ def normalized_surface_dice(
     if not all(mask.any() for mask in cropped):
         return 0.0
     # (1, 1, D, H, W) each: one case, one class.
-    tensors = [torch.from_numpy(mask.astype(np.float32))[None, None] for mask in cropped]
+    predicted, true = (torch.from_numpy(mask.astype(np.float32))[None, None] for mask in cropped)
     with warnings.catch_warnings():
         # MONAI 1.5 and 1.6 warn about an argument that MONAI itself passes.
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
         score = compute_surface_dice(
-            *tensors,
+            predicted,
+            true,
             class_thresholds=[tolerance_mm],
             include_background=True,
             spacing=[float(value) for value in spacing_zyx_mm],

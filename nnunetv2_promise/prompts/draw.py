@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def _views(geometry: ImageGeometry) -> list[_View]:
     axis_of = [next(axis for axis, pair in enumerate(ends) if pair[1] in world) for world in _WORLD_PAIRS]
 
     def view(name: str, across: int, down: tuple[int, str], right: tuple[int, str]) -> _View:
-        turn = tuple(ends[axis][1] != wanted for axis, wanted in (down, right))
+        turn = (ends[down[0]][1] != down[1], ends[right[0]][1] != right[1])
         (top, bottom), (left, right_end) = (
             ends[axis][::-1] if turned else ends[axis] for (axis, _), turned in zip((down, right), turn, strict=True)
         )
@@ -152,7 +153,7 @@ def _draw_click(axes: Axes, place: tuple[float, float], shape: tuple[int, ...]) 
     row, column = place
     rows, columns = shape
     gap_rows, gap_columns = max(1.0, rows / 25), max(1.0, columns / 25)
-    style = {"colors": _CLICK_COLOUR, "linewidths": 0.8, "alpha": 0.9}
+    style: dict[str, Any] = {"colors": _CLICK_COLOUR, "linewidths": 0.8, "alpha": 0.9}
     axes.hlines([row] * 2, [-0.5, column + gap_columns], [column - gap_columns, columns - 0.5], **style)
     axes.vlines([column] * 2, [-0.5, row + gap_rows], [row - gap_rows, rows - 0.5], **style)
     axes.plot(column, row, marker="+", color=_CLICK_COLOUR, markersize=5, markeredgewidth=1.0)
@@ -161,8 +162,8 @@ def _draw_click(axes: Axes, place: tuple[float, float], shape: tuple[int, ...]) 
 
 
 def _draw_letters(axes: Axes, view: _View) -> None:
-    places = ((0.5, 0.99, "center", "top"), (0.5, 0.01, "center", "bottom"))
-    places += ((0.01, 0.5, "left", "center"), (0.99, 0.5, "right", "center"))
+    places = [(0.5, 0.99, "center", "top"), (0.5, 0.01, "center", "bottom")]
+    places += [(0.01, 0.5, "left", "center"), (0.99, 0.5, "right", "center")]
     for letter, (x, y, horizontal, vertical) in zip(view.letters, places, strict=True):
         axes.text(
             x, y, letter, color="white", fontsize=9, fontweight="bold", ha=horizontal, va=vertical,

@@ -84,10 +84,10 @@ class ImageGeometry:
         if abs(np.linalg.det(direction)) < 1e-3 or min(header.GetSpacing()) <= 0:
             raise UserError(f"Image {name} has a degenerate grid (spacing or directions); mend its header.")
         return cls(
-            size_xyz=tuple(int(n) for n in header.GetSize()),
-            spacing_mm=tuple(float(s) for s in header.GetSpacing()),
-            origin_lps_mm=tuple(float(o) for o in header.GetOrigin()),
-            direction=tuple(tuple(float(d) for d in row) for row in direction),
+            size_xyz=header.GetSize(),
+            spacing_mm=header.GetSpacing(),
+            origin_lps_mm=header.GetOrigin(),
+            direction=tuple((float(x), float(y), float(z)) for x, y, z in direction),
         )
 
     @property

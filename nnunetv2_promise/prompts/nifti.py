@@ -36,6 +36,8 @@ def _needed_bytes(path: Path) -> int:
         image = nibabel.load(path)
     except nibabel.filebasedimages.ImageFileError as error:
         raise UserError(f"Image {path} cannot be read ({error}); replace the file.") from error
+    if not isinstance(image, nibabel.Nifti1Pair) or not isinstance(image.dataobj, nibabel.arrayproxy.ArrayProxy):
+        raise UserError(f"Image {path} is no NIfTI file although its name says so; rename or replace it.")
     return image.dataobj.offset + math.prod(image.shape) * image.header.get_data_dtype().itemsize
 
 

@@ -95,12 +95,13 @@ def crop_to_object(mask_zyx: NDArray[np.bool_], *, label: int) -> Object | None:
 def _components(whole: Object) -> Iterator[Object]:
     numbered, _ = ndimage.label(whole.mask, structure=_NEIGHBOURS_26)
     for number, box in enumerate(ndimage.find_objects(numbered), start=1):
-        start = tuple(a + b for a, b in zip(whole.start_zyx, _starts(box), strict=True))
-        yield Object(label=whole.label, start_zyx=start, mask=numbered[box] == number)
+        z, y, x = (a + b for a, b in zip(whole.start_zyx, _starts(box), strict=True))
+        yield Object(label=whole.label, start_zyx=(z, y, x), mask=numbered[box] == number)
 
 
 def _starts(box: tuple[slice, ...]) -> tuple[int, int, int]:
-    return tuple(int(part.start) for part in box)
+    z, y, x = (int(part.start) for part in box)
+    return z, y, x
 
 
 def sample_points(

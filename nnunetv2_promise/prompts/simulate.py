@@ -63,7 +63,7 @@ def simulate_prompts(
     require_cases(image_paths, label_paths, folder=labels, what="label map")
     names = _chosen_labels(require_dataset_json(labels, images, named=dataset_json), only_labels)
     geometries = {case: _common_geometry(path, label_paths[case]) for case, path in image_paths.items()}
-    cases = {}
+    cases: dict[str, list[Prompt]] = {}
     with tqdm(geometries.items(), desc="Simulating clicks", unit="case", disable=None) as progress:
         for case, geometry in progress:
             array, _ = read_label_map(label_paths[case])
