@@ -50,6 +50,12 @@ class Object:
         """(n, 3) int64, indices into the label map in raster order."""
         return np.argwhere(self.mask) + np.asarray(self.start_zyx)
 
+    @property
+    def first_voxel_zyx(self) -> tuple[int, int, int]:
+        """The first of ``voxels_zyx``."""
+        z, y, x = np.unravel_index(np.argmax(self.mask), self.mask.shape)
+        return self.start_zyx[0] + int(z), self.start_zyx[1] + int(y), self.start_zyx[2] + int(x)
+
     def full_mask(self, shape_zyx: Sequence[int]) -> NDArray[np.bool_]:
         """(D, H, W) bool mask of the object on the grid of the label map."""
         full = np.zeros(tuple(shape_zyx), dtype=bool)
@@ -80,7 +86,7 @@ def find_objects(label_array_zyx: NDArray, labels: Sequence[int], *, per: Per = 
         whole = crop_to_object(label_array_zyx == label, label=label)
         if whole is not None:
             found = [whole] if per == "case" else list(_components(whole))
-            objects += sorted(found, key=lambda item: (-item.size_voxels, tuple(item.voxels_zyx[0])))
+            objects += sorted(found, key=lambda item: (-item.size_voxels, item.first_voxel_zyx))
     return objects
 
 
@@ -130,10 +136,12 @@ def sample_points(
     """
     if n < 1 or where not in ("random", "centre"):
         raise ValueError(f"n is {n} and where is {where!r}; n must be 1 or more and where 'random' or 'centre'.")
-    voxels = target.voxels_zyx if isinstance(target, Object) else np.argwhere(target)
-    if not len(voxels):
+    mask, start_zyx = (target.mask, target.start_zyx) if isinstance(target, Object) else (target, (0, 0, 0))
+    flat = np.flatnonzero(mask)
+    if not len(flat):
         raise ValueError("The mask is empty; there is nothing to click on.")
-    chosen = voxels[rng.choice(len(voxels), size=n, replace=n > len(voxels))]
+    drawn = flat[rng.choice(len(flat), size=n, replace=n > len(flat))]
+    chosen = np.stack(np.unravel_index(drawn, mask.shape), axis=1) + np.asarray(start_zyx)
     if where == "centre":
         deepest = deepest_voxel(target, spacing_zyx_mm=spacing_zyx_mm)
         already = np.flatnonzero((chosen == deepest).all(axis=1))
