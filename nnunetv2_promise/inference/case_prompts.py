@@ -17,6 +17,10 @@ from nnunetv2_promise.prompts.schema import Prompt, PromptFile, load_prompt_file
 # Readers whose array axes are the file's axes reversed; others reorient, and voxel clicks would land elsewhere.
 SUPPORTED_READERS = ("SimpleITKIO", "NibabelIO")
 
+# Headers hold floats of 32 bits: the same click in voxels and in mm differs in the sixth digit. Rounding makes them
+# equal, so that a click between two voxels snaps to the same one.
+CLICK_DECIMALS = 3
+
 
 @dataclass(frozen=True)
 class VoxelPrompt:
@@ -86,4 +90,4 @@ def _points_inside(prompt: Prompt, geometry: ImageGeometry, coordinates: str, wh
             f"{where}: point {outside[0] + 1} {point} ({coordinates}) is voxel {voxel} (x, y, z), outside of the image "
             f"of {list(geometry.size_xyz)} voxels; correct the point or the declared coordinates."
         )
-    return points_zyx
+    return np.round(points_zyx, CLICK_DECIMALS)

@@ -13,7 +13,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.dataset.images import check_stored_voxels
 from nnunetv2_promise.files import read_json
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt, prompts_of_image
 from nnunetv2_promise.inference.tile_code import encode_channel
@@ -59,14 +59,13 @@ class PromptPreprocessor(DefaultPreprocessor):
             Data (C + 1, n * D, H, W) float32, an empty segmentation, and the properties that export needs.
 
         Raises:
-            UserError: If prompts are missing or do not fit the image, or the image holds NaN or infinity.
+            UserError: If prompts are missing or do not fit the image, or an image is damaged or holds NaN.
         """
         dataset_json = read_json(dataset_json) if isinstance(dataset_json, str) else dataset_json
         prompts = prompts_of_image(Path(image_files[0]), dataset_json, plans_manager)
-        reader = plans_manager.image_reader_writer_class()
-        data, properties = reader.read_images(image_files)
-        if not np.isfinite(data).all():
-            raise UserError(f"{image_files[0]} holds NaN or infinite voxels; mend the image.")
+        for file in image_files:
+            check_stored_voxels(Path(file))
+        data, properties = plans_manager.image_reader_writer_class().read_images(image_files)
         data, layout = self.cut_windows(data, prompts, properties, plans_manager, configuration_manager, dataset_json)
         return (
             data,
