@@ -44,8 +44,8 @@ class EncoderConfig:
             raise UserError(f"encoder depth is {self.depth}; it needs at least {FEATURES} blocks.")
         if self.num_heads < 1 or self.embed_dim % self.num_heads:
             raise UserError(f"encoder embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}.")
-        if min(self.window_zyx) < 1:
-            raise UserError(f"encoder window_size is {self.window_size}; it must be positive.")
+        if len(self.window_zyx) != 3 or min(self.window_zyx) < 1:
+            raise UserError(f"encoder window_size is {self.window_size}; it must be one or three positive numbers.")
 
     @property
     def window_zyx(self) -> tuple[int, int, int]:

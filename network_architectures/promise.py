@@ -78,7 +78,7 @@ class ProMISe(nn.Module):
             UserError: If an option has no meaning.
         """
         super().__init__()
-        check_options(patch_size, in_channels, adapters, upsampling, cnn_encoder, neck_channels)
+        check_options(patch_size, in_channels, adapters, upsampling, cnn_encoder, neck_channels, decoder_channels)
         self.patch_size = tuple(int(size) for size in patch_size)
         self.in_channels = in_channels
         self.padded_size = tuple(-(-size // TOKEN_VOXELS) * TOKEN_VOXELS for size in self.patch_size)

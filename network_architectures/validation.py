@@ -23,6 +23,7 @@ def check_options(
     upsampling: str,
     cnn_encoder: str | None,
     neck_channels: int,
+    decoder_channels: int,
 ) -> None:
     """Refuse constructor options that have no meaning.
 
@@ -35,6 +36,8 @@ def check_options(
         raise UserError(f"in_channels is {in_channels}; an image has at least one channel.")
     if neck_channels < 16 or neck_channels % 16:
         raise UserError(f"neck_channels is {neck_channels}; use a multiple of 16.")
+    if decoder_channels < 1:
+        raise UserError(f"decoder_channels is {decoder_channels}; use at least 1.")
     choices = {"adapters": (adapters, (1, 2)), "upsampling": (upsampling, ("transposed", "trilinear"))}
     choices["cnn_encoder"] = (cnn_encoder, ("concatenate", "residual", None))
     for name, (value, allowed) in choices.items():
