@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
 from nnunetv2_promise.dataset.environment import nnunet_folder
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
-from nnunetv2_promise.planning.objects import measure_objects, summarize_objects
+from nnunetv2_promise.planning.objects import LabelFile, measure_file, summarize_objects
 
 _logger = logging.getLogger(__name__)
 
 OBJECTS_KEY = "objects"
-
-
-@dataclass(frozen=True)
-class _LabelFile:
-    path: str
-    reader_writer: type[BaseReaderWriter]
 
 
 class ObjectFingerprintExtractor(DatasetFingerprintExtractor):
@@ -62,9 +54,9 @@ class ObjectFingerprintExtractor(DatasetFingerprintExtractor):
         example = self.dataset[names[0]]["images"][0]
         reader_writer = determine_reader_writer_from_dataset_json(self.dataset_json, example, verbose=False)
         values_of_label = foreground_values(self.dataset_json["labels"])
-        files = [_LabelFile(self.dataset[name]["label"], reader_writer) for name in names]
+        files = [LabelFile(self.dataset[name]["label"], reader_writer) for name in names]
         measured = map_cases(
-            partial(_measure_file, values_of_label=values_of_label),
+            partial(measure_file, values_of_label=values_of_label),
             files,
             num_processes=self.num_processes,
             description="Measuring objects",
@@ -90,8 +82,3 @@ def _is_made_from(file: Path, digest: str, case_names: list[str]) -> bool:
     except (UserError, KeyError, TypeError, StopIteration):
         return False  # stock nnU-Net's fingerprint, or an interrupted write
     return objects.get("dataset_json_sha256") == digest and sorted(cases) == case_names
-
-
-def _measure_file(file: _LabelFile, values_of_label: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    label, properties = file.reader_writer().read_seg(file.path)
-    return measure_objects(label[0], properties["spacing"], values_of_label)

@@ -1,15 +1,36 @@
-"""Measuring the objects of a label map: what prompts will point at."""
+"""Measuring the objects of a label map: what prompts will point at.
+
+Spawned workers import this module, so it stays free of torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
 PERCENTILES = (0.5, 5.0, 10.0, 50.0, 90.0, 95.0, 99.0, 99.5)
 _TOUCHING_CORNERS = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label map and nnU-Net's class that reads it."""
+
+    path: str
+    reader_writer: type[BaseReaderWriter]
+
+
+def measure_file(file: LabelFile, values_of_label: Mapping[str, Sequence[int]]) -> dict[str, dict[str, list[Any]]]:
+    """``measure_objects`` of a file."""
+    label, properties = file.reader_writer().read_seg(file.path)
+    return measure_objects(label[0], properties["spacing"], values_of_label)
 
 
 def measure_objects(
