@@ -81,7 +81,7 @@ def _options(path: Path | str, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     encoder = "image_encoder."
     _, table, _, embed_dim = shape(encoder + "pos_embed", 4)
-    depth = 1 + max((int(k.split(".")[2]) for k in state if k.startswith(encoder + "blocks.")), default=-1)
+    depth = max(1, sum(key.endswith(".attn.rel_pos_h") for key in state))
     lengths = [shape(f"{encoder}blocks.{i}.attn.rel_pos_h", 2) for i in range(depth)]
     edge = TOKEN_VOXELS * shape(encoder + "depth_embed", 3)[1]
     neck_channels = shape(encoder + "neck_3d.0.0.weight", 5)[0]

@@ -55,12 +55,11 @@ def sam_encoder_options(path: Path | str) -> dict[str, Any]:
     for key in ("pos_embed", "blocks.0.attn.rel_pos_h", "blocks.0.mlp.lin1.weight"):
         if key not in weights:
             raise UserError(f"{path} lacks '{PREFIX}{key}'; it is no SAM checkpoint with a vision transformer.")
-    depth = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks."))
-    lengths = [weights[f"blocks.{i}.attn.rel_pos_h"].shape[0] for i in range(depth)]
+    lengths = [value.shape[0] for key, value in weights.items() if key.endswith(".attn.rel_pos_h")]
     table, embed_dim = weights["pos_embed"].shape[1], weights["pos_embed"].shape[3]
     return {
         "embed_dim": embed_dim,
-        "depth": depth,
+        "depth": len(lengths),
         "num_heads": embed_dim // weights["blocks.0.attn.rel_pos_h"].shape[1],
         "mlp_ratio": weights["blocks.0.mlp.lin1.weight"].shape[0] / embed_dim,
         "pos_embed_size": table,
