@@ -99,7 +99,8 @@ def _is_made_already(name: str, dataset_id: int, origin: dict[str, Any]) -> bool
         file = folder / "dataset.json"
         if not folder.is_dir() or (folder == preprocessed and not file.is_file()):
             continue
-        if not file.is_file() or read_json(file).get(ORIGIN_KEY) != origin:
+        content = read_json(file) if file.is_file() else None
+        if not isinstance(content, dict) or content.get(ORIGIN_KEY) != origin:
             raise UserError(
                 f"{folder} exists and was made from another source, other labels or an earlier version; "
                 "remove it or choose another number with -d."

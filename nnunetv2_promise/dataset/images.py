@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -15,7 +16,15 @@ from nnunetv2_promise.errors import UserError
 # Two grids are equal if no voxel centre differs by more than this share of the smallest voxel edge.
 _POSITION_TOLERANCE_VOXELS = 0.1
 _SPACING_TOLERANCE = 1e-3
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError)
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+    nibabel.spatialimages.ImageDataError,
+)
 
 
 def read_header(path: Path) -> sitk.ImageFileReader:
@@ -55,7 +64,8 @@ def check_stored_voxels(path: Path) -> None:
     """
     if path.name.endswith(".nii.gz"):
         try:
-            voxels = nibabel.load(path).dataobj.get_unscaled()
+            image: Any = nibabel.load(path)
+            voxels = image.dataobj.get_unscaled()
         except _DAMAGED as error:
             raise _unreadable(path, error) from error
     else:

@@ -86,7 +86,9 @@ def _measure(mask: np.ndarray, spacing: np.ndarray) -> dict[str, list[Any]]:
 def _summary(
     name: str, values: Sequence[int], measured: Mapping[str, Mapping[str, Mapping[str, list[Any]]]]
 ) -> dict[str, Any]:
-    cases = {case: {"number": len(found[name]["voxels"]), **found[name]} for case, found in measured.items()}
+    cases: dict[str, dict[str, Any]] = {
+        case: {"number": len(found[name]["voxels"]), **found[name]} for case, found in measured.items()
+    }
     volumes = [volume for case in cases.values() for volume in case["volume_mm3"]]
     extents = [extent for case in cases.values() for extent in case["extent_mm"]]
     percentiles = {}

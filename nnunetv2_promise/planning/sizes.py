@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any
 
@@ -77,7 +77,7 @@ def isotropic_spacing_mm(spacings_mm: np.ndarray, small_object_mm: float) -> tup
 
 
 def spacing_for_half_patch_mm(
-    spacing_mm: float, large_object_mm: Sequence[float], image_mm: Sequence[float], max_patch: int
+    spacing_mm: float, large_object_mm: Iterable[float], image_mm: Iterable[float], max_patch: int
 ) -> float:
     """The spacing, coarsened until large objects fill at most half of a patch of ``max_patch`` voxels.
 
