@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from commands import Workspace, make_workspace
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder 'shared' beside the repository (golden values and real data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A small dataset, planned and preprocessed by the real command."""
+    return make_workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="session")
+def trained(workspace: Workspace) -> Workspace:
+    """The same, with ``ProMISeTrainer_1epoch`` trained on fold 0 by stock ``nnUNetv2_train``."""
+    workspace.train("ProMISeTrainer_1epoch", "--npz")
+    return workspace

@@ -109,6 +109,7 @@ def test_round_up_to_multiples_of_8(value: float, expected: int) -> None:
         ([[4, 1, 2], [4, 1, 2], [8, 8, 8]], 100, 2.0, "keeps the voxel volume"),
         ([[4, 1, 2]], 12, 1.5, "8 voxels across small objects"),
         ([[4, 1, 2]], 2, 1.0, "the finest axis of the data"),
+        ([[float(np.float32(0.8))] * 3], 100, 0.8, "keeps the voxel volume"),
         ([[0.05, 0.02, 0.02]], 1e9, 0.0272, "keeps the voxel volume"),
     ],
 )
@@ -127,7 +128,7 @@ def test_isotropic_spacing_lies_between_finest_and_coarsest_axis(
 ) -> None:
     array = np.array(spacings)
     spacing, _ = isotropic_spacing_mm(array, small_mm)
-    assert np.median(array.min(axis=1)) * (1 - 1e-5) <= spacing <= array.max() * 1.01
+    assert np.median(array.min(axis=1)) * (1 - 2e-5) <= spacing <= array.max() * 1.01
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def test_tiny_planner_large_objects_fill_half_a_patch(make_dataset: MakeDataset)
     make_dataset(shape=(300, 300, 300), extents_mm=[(96, 40, 40)])
     plans = planned(ProMISeTinyPlanner)
     assert plans["spacing"] == [3.0, 3.0, 3.0]
-    assert plans["patch_size"] == [64, 64, 64]
+    assert plans["patch_size"] == [64, 32, 32]
     assert plans["promise"]["window_size"] == [64, 64, 64]
 
 

@@ -59,7 +59,7 @@ class ProMISeTrainer(nnUNetTrainer):
         if self.is_ddp and device.type == "cpu":
             self.device = device
         self.grad_scaler = None  # bfloat16 needs none
-        self.initial_lr = 4e-4
+        self.initial_lr = PromptSettings.from_configuration(self.configuration_manager.configuration).initial_lr
         self.weight_decay = 0.0
         self.num_epochs = self.epochs
         self.oversample_foreground_percent = 0.5

@@ -8,6 +8,7 @@ from typing import Any
 
 PROMISE_NETWORK = "nnunetv2_promise.network_architectures.ProMISe"
 DEFAULT_SAM_CHECKPOINT = "vit_b"
+PAPER_LEARNING_RATE = 4e-4
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class PromptSettings:
         window_size: (D, H, W) voxels cropped around a prompt at prediction, at least a patch.
         architecture: Keyword arguments of ``ProMISe``.
         sam_checkpoint: Name or path of SAM weights; None trains from scratch.
+        initial_lr: Learning rate of the first epoch.
     """
 
     patch_size: tuple[int, ...]
     window_size: tuple[int, ...]
     architecture: dict[str, Any]
     sam_checkpoint: str | None
+    initial_lr: float
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> PromptSettings:
@@ -43,4 +46,5 @@ class PromptSettings:
             window_size=tuple(int(length) for length in prompting.get("window_size", patch_size)),
             architecture=architecture,
             sam_checkpoint=prompting.get("sam_checkpoint", DEFAULT_SAM_CHECKPOINT),
+            initial_lr=float(prompting.get("initial_lr", PAPER_LEARNING_RATE)),
         )

@@ -55,6 +55,7 @@ class ProMISePlanner(ExperimentPlanner):
     default_plans_name: ClassVar[str] = "ProMISePlans"
     architecture: ClassVar[dict[str, Any]] = PAPER_ARCHITECTURE
     sam_checkpoint: ClassVar[str | None] = "vit_b"
+    initial_lr: ClassVar[float] = 4e-4
 
     def __init__(
         self,
@@ -268,6 +269,7 @@ class ProMISePlanner(ExperimentPlanner):
         return {
             "window_size": window,
             "sam_checkpoint": self.sam_checkpoint,
+            "initial_lr": self.initial_lr,
             "reasons": [*choice.reasons, reason],
         }
 

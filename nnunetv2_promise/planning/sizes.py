@@ -121,5 +121,6 @@ def _extents(label: Mapping[str, Any]) -> np.ndarray:
 
 
 def _ceil_3_digits(value: float) -> float:
+    # Headers store float32: 0.8 mm comes back as 0.80000001 and stays 0.8.
     digits = 2 - floor(log10(value))
-    return round(ceil(value * 10.0**digits - 1e-6) / 10.0**digits, max(digits, 0))
+    return round(ceil(value * 10.0**digits - 1e-3) / 10.0**digits, max(digits, 0))

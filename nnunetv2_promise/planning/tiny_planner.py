@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, ClassVar
 
 import numpy as np
 
 from nnunetv2_promise.planning.architectures import TINY_ARCHITECTURE
-from nnunetv2_promise.planning.fitting import Choice, fit_patch
+from nnunetv2_promise.planning.fitting import Choice, FittedPatch, fit_patch
 from nnunetv2_promise.planning.planner import ProMISePlanner
 from nnunetv2_promise.planning.sizes import (
     MIN_PATCH,
     finest_axis_mm,
     isotropic_spacing_mm,
+    patch_that_holds,
     spacing_for_half_patch_mm,
 )
+
+# The network's tokens are cubes of 4 voxels; SAM-sized encoders attend in windows of 8 tokens.
+TOKEN_VOXELS = 4
+SAM_WINDOW = 8
 
 
 class ProMISeTinyPlanner(ProMISePlanner):
     """Plans a small ViT that trains from scratch: for machines without a GPU or SAM weights.
 
-    Patches have at most 64 voxels per axis. The spacing follows objects and images for CT as well, so that large
-    objects fill at most half of a patch.
+    Patches have twice the extent of large objects, so that one centred on a click anywhere in an object holds it, and
+    at most 64 voxels per axis. The spacing follows objects and images for CT as well, so that large objects fill at
+    most half of a patch.
     """
 
     default_plans_name: ClassVar[str] = "ProMISeTinyPlans"
@@ -29,15 +36,27 @@ class ProMISeTinyPlanner(ProMISePlanner):
     sam_checkpoint: ClassVar[str | None] = None
     max_patch: ClassVar[int] = 64
     batch_size: ClassVar[int] = 2
+    initial_lr: ClassVar[float] = 1e-3
 
     def choose(self) -> Choice:
         """Decide on spacing and patch."""
         spacing, reasons = self._tiny_spacing()
-        wanted = self._patch_for(spacing, usual=self.max_patch, maximum=self.max_patch)
+        image = np.median(self._shapes_at(spacing), axis=0)
+        twice = 2 * self.objects.large_mm(99) / np.array(spacing)
+        wanted = patch_that_holds(twice, image, usual=MIN_PATCH, maximum=self.max_patch)
         fitted = fit_patch(wanted, [MIN_PATCH] * 3, self.budget, batch_size=self.batch_size)
         reasons.append(self._patch_reason(fitted.patch_size, spacing))
         reasons.append(f"At most {self.max_patch} voxels per axis and batch size {self.batch_size}: small and fast.")
         return Choice(spacing, fitted, self.batch_size, [*reasons, *fitted.reasons])
+
+    def _architecture_plans(self, fitted: FittedPatch) -> dict[str, Any]:
+        """Attention windows that divide the token grid with little padding; 8 tokens would pad 48 voxels to 64."""
+        plans = super()._architecture_plans(fitted)
+        tokens = [ceil(size / TOKEN_VOXELS) for size in fitted.patch_size]
+        windows = [ceil(count / ceil(count / SAM_WINDOW)) for count in tokens]
+        kwargs = plans["arch_kwargs"]
+        kwargs["encoder"] = {**kwargs["encoder"], "window_size": windows}
+        return plans
 
     def _tiny_spacing(self) -> tuple[list[float], list[str]]:
         if self.overwrite_target_spacing is not None:
