@@ -335,7 +335,16 @@ def test_tiny_planner_large_objects_fill_half_a_patch(make_dataset: MakeDataset)
     plans = planned(ProMISeTinyPlanner)
     assert plans["spacing"] == [3.0, 3.0, 3.0]
     assert plans["patch_size"] == [64, 32, 32]
-    assert plans["promise"]["window_size"] == [64, 64, 64]
+    assert plans["promise"]["window_size"] == [64, 32, 32]
+
+
+def test_tiny_planner_attention_windows_fit_the_token_grid(make_dataset: MakeDataset) -> None:
+    make_dataset(shape=(300, 300, 300), extents_mm=[(24, 20, 16)])
+    plans = planned(ProMISeTinyPlanner)
+    assert plans["patch_size"] == [48, 40, 32]
+    # 12, 10 and 8 tokens; windows of 8 would pad the first two axes to 16.
+    assert plans["architecture"]["arch_kwargs"]["encoder"]["window_size"] == [6, 5, 8]
+    assert "window_size" not in TINY_ARCHITECTURE["encoder"]
 
 
 @pytest.mark.parametrize("planner", [ProMISePlanner, ProMISeTinyPlanner])
