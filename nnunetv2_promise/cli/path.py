@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from nnunetv2_promise.cli.common import run_command
+from nnunetv2_promise.nnunet_trainers import trainer_folder
 
 _EXAMPLE = """example:
   export nnUNet_extTrainer=$(nnUNetv2_promise_path)
@@ -15,11 +15,6 @@ _EXAMPLE = """example:
 Put the line into your shell's start-up file, beside nnUNet_raw, nnUNet_preprocessed and nnUNet_results.
 It is needed for training and for prediction.
 """
-
-
-def trainer_folder() -> Path:
-    """The absolute path of the folder to export as ``nnUNet_extTrainer``."""
-    return Path(__file__).resolve().parents[1] / "nnunet_trainers"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

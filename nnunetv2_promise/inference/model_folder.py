@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_promise import trainers
+from nnunetv2_promise.dataset.environment import dataset_name_of
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 
@@ -78,11 +80,12 @@ class ModelFolder:
             if key not in read_json(self.path / name):
                 raise UserError(f"{self.path / name} has no '{key}'; restore the file that training wrote.")
 
-    def check_checkpoints(self) -> None:
-        """Read each checkpoint without running pickled code.
+    def check_checkpoints(self, configuration: str) -> None:
+        """Read each checkpoint without running pickled code, and compare it with the network that the plans describe.
 
         Raises:
-            UserError: If one is corrupt, is no nnU-Net checkpoint, was written by another trainer, or holds code.
+            UserError: If one is corrupt, is no nnU-Net checkpoint, was written by another trainer, does not fit the
+                plans, or holds code.
         """
         for path in self.checkpoints:
             content = read_checkpoint(path)
@@ -93,6 +96,25 @@ class ModelFolder:
                 raise UserError(
                     f"{path} was written by {content['trainer_name']}, which takes no prompts; "
                     "use nnUNetv2_predict for it, or the folder of a ProMISe model."
+                )
+            self._check_weights(path, content, configuration)
+
+    def _check_weights(self, path: Path, content: dict[str, Any], configuration: str) -> None:
+        plans = PlansManager(self.plans)
+        settings = plans.get_configuration(configuration)
+        channels = determine_num_input_channels(plans, settings, self.dataset_json)
+        heads = plans.get_label_manager(self.dataset_json).num_segmentation_heads
+        with torch.device("meta"):
+            trainer = getattr(trainers, content["trainer_name"])
+            expected = trainer.build_network_architecture(plans, settings, channels, heads).state_dict()
+        weights = content["network_weights"]
+        for name, tensor in expected.items():
+            if name not in weights:
+                raise UserError(f"{path} lacks the weight {name} of the network in plans.json; restore the folder.")
+            if weights[name].shape != tensor.shape:
+                raise UserError(
+                    f"{path}: weight {name} has shape {tuple(weights[name].shape)}, the network in plans.json needs "
+                    f"{tuple(tensor.shape)}; restore the folder."
                 )
 
 
@@ -144,13 +166,5 @@ def _results_folder(request: PredictionRequest) -> Path:
     results = os.environ.get("nnUNet_results")
     if not results:
         raise UserError("The variable nnUNet_results is not set; set it to nnU-Net's results folder, or use -m.")
-    dataset = request.dataset
-    if dataset.isdigit():
-        try:
-            dataset = maybe_convert_to_dataset_name(int(dataset))
-        except RuntimeError as error:
-            raise UserError(
-                f"-d {request.dataset}: no dataset with this id in nnUNet_raw, nnUNet_preprocessed or "
-                f"nnUNet_results ({results}); correct the id or the variables."
-            ) from error
+    dataset = dataset_name_of(int(request.dataset)) if request.dataset.isdigit() else request.dataset
     return Path(results, dataset, f"{request.trainer}__{request.plans}__{request.configuration}")

@@ -20,6 +20,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.case_prompts import voxel_prompts
 from nnunetv2_promise.inference.image_folder import find_cases
 from nnunetv2_promise.inference.model_folder import ModelFolder, find_model_folder
+from nnunetv2_promise.nnunet_trainers import make_trainers_known
 from nnunetv2_promise.prompts.geometry import ImageGeometry
 from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, PromptFile, load_prompt_file, prompt_file_for
 
@@ -68,7 +69,7 @@ def predict(request: PredictionRequest) -> list[Path]:
         for (case, files), mask in zip(cases.items(), masks, strict=True)
         if not (request.continue_prediction and mask.is_file())
     }
-    model.check_checkpoints()
+    model.check_checkpoints(request.configuration)
     request.output.mkdir(parents=True, exist_ok=True)
     if todo:
         # Also read by processes that nnU-Net spawns.
@@ -113,6 +114,7 @@ def check_prompts(prompt_file: PromptFile, cases: dict[str, list[Path]], model: 
 
 def _run(request: PredictionRequest, model: ModelFolder, cases: dict[str, list[Path]]) -> None:
     """Predict into a temporary folder beside the output, and move finished cases."""
+    make_trainers_known()
     device = torch.device(request.device)
     predictor = nnUNetPredictor(
         tile_step_size=1.0, use_gaussian=False, use_mirroring=False, device=device, allow_tqdm=False
