@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -96,14 +97,15 @@ def draw_plane(panel: Axes, view: View, axis: int) -> None:
     """Draw the plane through the click across one array axis: image, mask, truth, other lesions, click."""
     rows, columns = _rows_and_columns(axis)
     # Array rows run to the patient's back in axial planes, which belongs at the bottom, but upwards in the others.
-    place = {"aspect": view.spacing_mm[rows] / view.spacing_mm[columns], "origin": "upper" if axis == 0 else "lower"}
+    origin: Literal["upper", "lower"] = "upper" if axis == 0 else "lower"
+    aspect = view.spacing_mm[rows] / view.spacing_mm[columns]
     image, truth, mask, others = (
         array.take(view.click[axis], axis=axis) for array in (view.image, view.truth, view.mask, view.others)
     )
     low, high = WINDOW_HU
-    panel.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="bilinear", **place)
+    panel.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="bilinear", aspect=aspect, origin=origin)
     filled = np.ma.masked_where(~mask, mask)
-    panel.imshow(filled, cmap=ListedColormap([MASK]), alpha=0.45, interpolation="nearest", **place)
+    panel.imshow(filled, cmap=ListedColormap([MASK]), alpha=0.45, interpolation="nearest", aspect=aspect, origin=origin)
     for shape, colour, style in ((others, OTHERS, "dotted"), (truth, TRUTH, "solid")):
         if shape.any() and not shape.all():
             panel.contour(shape, levels=[0.5], colors=colour, linewidths=1.3, linestyles=style)

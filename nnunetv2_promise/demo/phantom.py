@@ -48,7 +48,8 @@ def make_scan(rng: np.random.Generator, *, oblique: bool) -> Scan:
     lesions = place_lesions(grid, allowed, int(rng.integers(LESIONS_PER_SCAN[0], LESIONS_PER_SCAN[1] + 1)), rng)
     target = int(rng.integers(1, lesions.max() + 1))
     image_hu = _acquire(_paint_lesions(body_hu, lesions, rng), grid, rng)
-    return Scan(*_with_geometry([image_hu, lesions], grid, oblique, rng), target)
+    image, lesion_map = _with_geometry([image_hu, lesions], grid, oblique, rng)
+    return Scan(image, lesion_map, target)
 
 
 def _body(grid: Grid, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
