@@ -11,7 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_promise.network_architectures.adapter import Adapter
 from nnunetv2_promise.network_architectures.attention import WindowAttention
+from nnunetv2_promise.network_architectures.chunks import chunk_slices
 from nnunetv2_promise.network_architectures.config import EncoderConfig
+from nnunetv2_promise.network_architectures.linear import Linear, linear
 from nnunetv2_promise.network_architectures.patch_embedding import SAM_PATCH, TOKEN_VOXELS, embed_patches, fused_kernel
 from nnunetv2_promise.network_architectures.windows import WindowLayout
 
@@ -25,8 +27,8 @@ class MLP(nn.Module):
     def __init__(self, embed_dim: int, hidden: int) -> None:
         """``embed_dim`` is the width of a token, ``hidden`` that of the middle layer."""
         super().__init__()
-        self.lin1 = nn.Linear(embed_dim, hidden)
-        self.lin2 = nn.Linear(hidden, embed_dim)
+        self.lin1 = Linear(embed_dim, hidden)
+        self.lin2 = Linear(hidden, embed_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., E) to the same shape."""
@@ -66,10 +68,19 @@ class Block(nn.Module):
         """(B, H, W, D, E) to the same shape."""
         tokens = self.adapter(tokens)
         tokens = tokens + layout.merge(self.attn(layout.partition(self.norm1(tokens)), layout))
-        tokens = tokens + self.mlp(self.norm2(tokens))
+        tokens = self._perceive(tokens)
         if self.adapter_back is not None:
             tokens = tokens + self.adapter_back(tokens)  # the adapter adds its input too, as in the published code
         return tokens
+
+    def _perceive(self, tokens: Tensor) -> Tensor:
+        rows = tokens.flatten(0, 3)
+        parts = chunk_slices(rows)
+        if parts is None:
+            return tokens + self.mlp(self.norm2(tokens))
+        for part in parts:
+            rows[part] += self.mlp(self.norm2(rows[part]))
+        return rows.view(tokens.shape)
 
 
 class Neck(nn.Sequential):
@@ -87,7 +98,7 @@ class Neck(nn.Sequential):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, D, E) to (B, C, H, W, D), channels last in memory."""
         point_conv, norm1, conv, norm2 = self
-        feature = norm1(F.linear(tokens, point_conv.weight.flatten(1)))
+        feature = norm1(linear(tokens, point_conv.weight.flatten(1)))
         feature = conv(feature.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
         return norm2(feature).permute(0, 4, 1, 2, 3)
 
@@ -126,6 +137,8 @@ class ImageEncoder(nn.Module):
         )
         self.neck_3d = nn.ModuleList(Neck(config.embed_dim, neck_channels) for _ in self.feature_indexes)
         z, y, x = config.window_zyx
+        for block in self.blocks:
+            block.attn.compact = not activation_checkpointing
         self.plain_layout = WindowLayout(grid=self.grid, window=(y, x, z), shifted=False)
         self.shifted_layout = WindowLayout(grid=self.grid, window=(y, x, z), shifted=True)
 

@@ -135,8 +135,8 @@ class ProMISe(nn.Module):
         *shallow, deepest = self.image_encoder(mixed)
         small = F.avg_pool3d(image, 2)  # equals trilinear resizing to half the size
         cnn_feature = None if self.cnn_encoder is None else self.cnn_encoder(small)
-        shared = self.mask_decoder.encode(shallow, cnn_feature, small)
-        return EncodedPatch(deepest, shared, cnn_feature if self.adds_cnn else None)
+        added, concatenated = (cnn_feature, None) if self.adds_cnn else (None, cnn_feature)
+        return EncodedPatch(deepest, self.mask_decoder.encode(shallow, concatenated, small), added)
 
     def decode(self, encoded: EncodedPatch, points: Tensor) -> Tensor:
         """Segment one prompt per patch in an encoded batch.

@@ -56,6 +56,12 @@ class WindowLayout(nn.Module):
         tokens = tokens.reshape(-1, a, h, b, w, c, d, tokens.shape[-1]).permute(0, 1, 3, 5, 2, 4, 6, 7)
         return tokens.reshape(-1, h * w * d, tokens.shape[-1])
 
+    def regions_of(self, windows: int) -> Tensor | None:
+        """``regions`` for a batch with so many windows in all: (windows, N, 8), or None where nothing is masked."""
+        if self.regions is None:
+            return None
+        return self.regions.repeat(windows // len(self.regions), 1, 1)
+
     def partition(self, tokens: Tensor) -> Tensor:
         """(B, H, W, D, E) tokens to (B * windows, N, E)."""
         if self.padded != self.grid:
