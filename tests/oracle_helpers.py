@@ -52,7 +52,8 @@ def inputs(network: nn.Module, batch: int = 1, points: int = 2, dtype: torch.dty
 
 def relative_error(value: Tensor, reference: Tensor) -> float:
     """Largest difference in units of the reference's largest absolute value."""
-    return float((value.double() - reference.double()).abs().max() / reference.double().abs().max())
+    value, reference = value.detach().double(), reference.detach().double()
+    return float((value - reference).abs().max() / reference.abs().max())
 
 
 def gradients(network: nn.Module, image: Tensor, points: Tensor) -> dict[str, Tensor]:
