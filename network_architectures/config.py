@@ -91,5 +91,11 @@ def encoder_config(encoder: str | Mapping[str, Any]) -> EncoderConfig:
     return EncoderConfig(**{name: _tuples(value) for name, value in encoder.items()})
 
 
+def encoder_name(sizes: Mapping[str, Any]) -> str | dict[str, Any]:
+    """The name of SAM's encoder with these sizes, or the sizes where it is none of SAM's."""
+    config = encoder_config(sizes)
+    return next((name for name, known in SAM_ENCODERS.items() if known == config), dict(sizes))
+
+
 def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

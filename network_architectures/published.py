@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.network_architectures.config import FEATURES
+from nnunetv2_promise.network_architectures.config import FEATURES, encoder_name
 from nnunetv2_promise.network_architectures.patch_embedding import TOKEN_VOXELS
 from nnunetv2_promise.network_architectures.promise import ProMISe
 from nnunetv2_promise.network_architectures.weights import check_weights, read_weight_file
@@ -20,6 +22,39 @@ DEEPEST = FEATURES - 1
 """Of the four prompt encoders in a checkpoint only this one is used."""
 WITHOUT_EFFECT = ("attn_mask", "positional_encoding_gaussian_matrix", "cross_attn_token_to_image")
 """Entries that are derived or that do not influence the output."""
+
+
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """A published checkpoint in this package's terms.
+
+    Attributes:
+        options: Constructor options of :class:`ProMISe`; JSON values.
+        state: The network's state dict.
+    """
+
+    options: dict[str, Any]
+    state: dict[str, Tensor]
+
+    def network(self) -> ProMISe:
+        """The network with these weights, pretrained parts frozen, in evaluation mode."""
+        network = ProMISe(**self.options)
+        network.load_state_dict(self.state)
+        network.freeze_pretrained()
+        return network.eval()
+
+
+def read_published_checkpoint(path: Path | str) -> PublishedCheckpoint:
+    """Read and check a published checkpoint; see :func:`load_published_checkpoint`."""
+    state = _network_state(path, read_weight_file(path))
+    options = _options(path, state)
+    with torch.device("meta"):
+        expected = ProMISe(**options).state_dict()
+    check_weights(path, "the network", state, expected)
+    unknown = [key for key in state if key not in expected]
+    if unknown:
+        raise UserError(f"{path} has an entry '{unknown[0]}' that this network does not know; it is of another model.")
+    return PublishedCheckpoint(options, state)
 
 
 def load_published_checkpoint(path: Path | str) -> ProMISe:
@@ -34,16 +69,7 @@ def load_published_checkpoint(path: Path | str) -> ProMISe:
         UserError: If the file cannot be read or is of another model; the sentence names the first key that is missing,
             misshapen or unknown.
     """
-    state = _network_state(path, read_weight_file(path))
-    network = ProMISe(**_options(path, state))
-    expected = network.state_dict()
-    check_weights(path, "the network", state, expected)
-    unknown = [key for key in state if key not in expected]
-    if unknown:
-        raise UserError(f"{path} has an entry '{unknown[0]}' that this network does not know; it is of another model.")
-    network.load_state_dict(state)
-    network.freeze_pretrained()
-    return network.eval()
+    return read_published_checkpoint(path).network()
 
 
 def _network_state(path: Path | str, checkpoint: Any) -> dict[str, Tensor]:
@@ -87,15 +113,17 @@ def _options(path: Path | str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     neck_channels = shape(encoder + "neck_3d.0.0.weight", 5)[0]
     decoder_channels, fused = shape("mask_decoder.head.0.weight", 5)[:2]
     return {
-        "encoder": {
-            "embed_dim": embed_dim,
-            "depth": depth,
-            "num_heads": embed_dim // lengths[0][1],
-            "pos_embed_size": table,
-            "table_window": (min(length for length, _ in lengths) + 1) // 2,
-            "global_attn_indexes": [i for i, (length, _) in enumerate(lengths) if length == 2 * table - 1],
-        },
-        "patch_size": (edge,) * 3,
+        "encoder": encoder_name(
+            {
+                "embed_dim": embed_dim,
+                "depth": depth,
+                "num_heads": embed_dim // lengths[0][1],
+                "pos_embed_size": table,
+                "table_window": (min(length for length, _ in lengths) + 1) // 2,
+                "global_attn_indexes": [i for i, (length, _) in enumerate(lengths) if length == 2 * table - 1],
+            }
+        ),
+        "patch_size": [edge] * 3,
         "adapters": 2 if encoder + "blocks.0.adapter_back.linear1.weight" in state else 1,
         "upsampling": "transposed" if "mask_decoder.mlahead.up2.weight" in state else "trilinear",
         "cnn_encoder": _cnn_encoder(state, decoder_channels, fused),
