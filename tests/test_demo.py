@@ -78,6 +78,7 @@ def test_interrupted_step_is_resumed_but_not_when_its_input_changed(tmp_path: Pa
     run([steps("pass")[0]], tmp_path)
     run(steps("pass"), tmp_path)
     assert (tmp_path / "trace").read_text() == "--c;"
+    assert json.loads((tmp_path / "done" / "b.json").read_text())["resumed"] is True
     run(steps("1"), tmp_path)
     assert (tmp_path / "trace").read_text() == "--c;;"
 

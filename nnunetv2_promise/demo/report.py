@@ -59,7 +59,7 @@ def write_report(layout: Layout, clicks: Sequence[ScoredClick]) -> None:
         page.heading("Settings"),
         page.table(("setting", "value"), settings(read_json(layout.plans), CONFIGURATION, TRAINER)),
         page.heading("Commands"),
-        page.table(("step", "seconds"), [(title, f"{seconds:.0f}") for title, _, seconds in done], numeric=1),
+        page.table(("step", "seconds"), [(title, duration) for title, _, duration in done], numeric=1),
         page.code([*exports, *(command for _, command, _ in done)]),
     ]
     with atomic_path(layout.report) as temporary:

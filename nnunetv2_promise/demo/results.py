@@ -70,10 +70,17 @@ def settings(plans: dict[str, Any], configuration: str, trainer: str) -> list[tu
     return rows + [(name, version(name)) for name in packages]
 
 
-def commands(done_folder: Path, names: Sequence[str]) -> list[tuple[str, str, float]]:
-    """Title, command line and seconds of each finished step, in the order of ``names``."""
+def commands(done_folder: Path, names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Title, command line and duration of each finished step, in the order of ``names``.
+
+    The duration of a step that was interrupted is that of its last part, and says so.
+    """
     stamps = [read_json(done_folder / f"{name}.json") for name in names if (done_folder / f"{name}.json").is_file()]
-    return [(stamp["title"], shlex.join(stamp["command"]), float(stamp["seconds"])) for stamp in stamps]
+    return [(stamp["title"], shlex.join(stamp["command"]), _duration(stamp)) for stamp in stamps]
+
+
+def _duration(stamp: dict[str, Any]) -> str:
+    return f"{stamp['seconds']:.0f}" + (" (after an interruption)" if stamp.get("resumed") else "")
 
 
 def _short(value: Any) -> str:

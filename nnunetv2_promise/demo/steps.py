@@ -66,7 +66,9 @@ def run_steps(steps: Sequence[Step], folder: Path, environment: Mapping[str, str
             (done_folder / f"{later.name}.json").unlink(missing_ok=True)
         say(f"\n{heading}\n$ {shlex.join(command)}")
         seconds = _run(command, log_folder / f"{step.name}.txt", environment)
-        write_json({"title": step.title, "command": list(step.command), "seconds": round(seconds, 1)}, stamp)
+        resumed = command != step.command
+        content = {"title": step.title, "command": list(step.command), "seconds": round(seconds, 1), "resumed": resumed}
+        write_json(content, stamp)
 
 
 def _seconds_of(stamp: Path, step: Step) -> float | None:
