@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrUpBlock
@@ -119,7 +120,7 @@ class UXNet3D(nn.Module):
         super().__init__()
         self.backbone = UXBackbone(in_channels=in_channels, features=features, depths=depths)
         widths = [*features, hidden]
-        options = {"spatial_dims": 3, "kernel_size": 3, "norm_name": "instance", "res_block": True}
+        options: dict[str, Any] = {"spatial_dims": 3, "kernel_size": 3, "norm_name": "instance", "res_block": True}
         sources = [in_channels, *features]
         self.encoder = nn.ModuleList(
             UnetrBasicBlock(in_channels=source, out_channels=width, stride=1, **options)

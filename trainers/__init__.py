@@ -8,6 +8,7 @@ from nnunetv2_promise.trainers.ablations import (
     ProMISeTrainer_UpConv,
     SAMAdapter3DTrainer,
 )
+from nnunetv2_promise.trainers.comparison import SwinUNETRTrainer, UXNet3DTrainer, nnFormerTrainer
 from nnunetv2_promise.trainers.lengths import (
     ProMISeTrainer_1epoch,
     ProMISeTrainer_5epochs,
@@ -32,4 +33,7 @@ __all__ = [
     "ProMISeTrainer_TwoAdapters",
     "ProMISeTrainer_UpConv",
     "SAMAdapter3DTrainer",
+    "SwinUNETRTrainer",
+    "UXNet3DTrainer",
+    "nnFormerTrainer",
 ]
