@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,7 +231,7 @@ BAD_ARGUMENTS = [
     (["-device", "cuda"], "no CUDA device"),
     (["--prompts", "{missing}"], "missing.json does not exist"),
     (["--prompts", "{not_json}"], "not_json.json is not valid JSON"),
-    (["--prompts", "{other_case}"], "no entry for case 'scan_008'"),
+    (["--prompts", "{other_case}"], "does not list case 'scan_008'"),
     (["--prompts", "{extra_case}"], "prompts for case 'scan_999'"),
     (["--prompts", "{outside}"], "outside of the image"),
     (["--prompts", "{unknown_label}"], "'spleen' is no foreground label"),
@@ -286,6 +287,23 @@ def test_bad_arguments(
     code = command.main([*arguments(own_model, out, "--prompts", prompts, "-np", "1"), *values])
     assert_one_sentence(code, sentence, capsys)
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_full_disk(own_model: Workspace, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(out)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small file system")
+    try:
+        code = command.main(arguments(own_model, out, "--prompts", prompts, "-np", "1"))
+        left = list(out.glob("*.nii.gz"))
+        unreadable = [file for file in left if sitk.ReadImage(str(file)).GetSize() != (24, 28, 20)]
+    finally:
+        subprocess.run(["umount", str(out)], check=True)
+    assert_one_sentence(code, str(out), capsys)
+    assert len(left) < 2
+    assert not unreadable
 
 
 def test_no_results_folder(

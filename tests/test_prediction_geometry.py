@@ -202,7 +202,7 @@ def test_no_objects_give_an_empty_mask_and_a_missing_case_an_error(
     other.write_text(json.dumps({"version": 1, "coordinates": "voxel", "cases": {"somebody": []}}))
     monkeypatch.setenv(PROMPTS_VARIABLE, str(other))
     manager = PlansManager(plans([0, 1, 2]))
-    with pytest.raises(UserError, match="no entry for case 'case'"):
+    with pytest.raises(UserError, match="does not list case 'case'"):
         PromptPreprocessor(verbose=False).run_case(
             [str(tmp_path / "in" / "case_0000.nii.gz")], None, manager, manager.get_configuration("3d_fullres"), DATASET
         )

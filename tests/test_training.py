@@ -144,6 +144,26 @@ def test_what_is_not_supported_says_why(configuration: str, labels: dict[str, An
         check_supported(plans, configuration, {"labels": labels})
 
 
+def test_no_validation_case_reaches_training(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nnunetv2_promise.trainers import ProMISeTrainer_20epochs
+
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA"):
+        monkeypatch.setenv(name, workspace.environment()[name])
+    plans = json.loads((workspace.preprocessed / f"{PLANS}.json").read_text()) | {"continue_training": False}
+    dataset_json = json.loads((workspace.preprocessed / "dataset.json").read_text())
+    seen: list[set[str]] = []
+    for fold in range(5):
+        trainer = ProMISeTrainer_20epochs(dict(plans), "3d_fullres", fold, dataset_json, torch.device("cpu"))
+        trainer.initialize()
+        training, validation = trainer.get_dataloaders()
+        trained_on = {str(key) for _ in range(20) for key in next(training)["keys"]}
+        validated_on = {str(key) for _ in range(20) for key in next(validation)["keys"]}
+        assert not trained_on & validated_on
+        seen.append(validated_on)
+    assert set.union(*seen) == {f"scan_{i:03d}" for i in range(8)}
+    assert sum(map(len, seen)) == 8
+
+
 def _train_in_process(rank: int, environment: dict[str, str], port: int) -> None:
     """One of two DDP processes; the trainer does all the work."""
     import os

@@ -18,6 +18,7 @@ from nnunetv2_promise.trainers.lengths import (
     ProMISeTrainer_500epochs,
 )
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
+from nnunetv2_promise.trainers.timed import ProMISeTrainer_timed, nnUNetTrainer_timed
 
 __all__ = [
     "ProMISeTrainer",
@@ -32,8 +33,10 @@ __all__ = [
     "ProMISeTrainer_R_B",
     "ProMISeTrainer_TwoAdapters",
     "ProMISeTrainer_UpConv",
+    "ProMISeTrainer_timed",
     "SAMAdapter3DTrainer",
     "SwinUNETRTrainer",
     "UXNet3DTrainer",
     "nnFormerTrainer",
+    "nnUNetTrainer_timed",
 ]

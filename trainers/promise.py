@@ -98,9 +98,7 @@ class ProMISeTrainer(nnUNetTrainer):
         self.configuration_manager.__class__ = ConfigurationManager
         network = self.prompted_network.network
         self._load_sam_weights(network)
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in network.parameters())
-        self.print_to_log_file(f"{trained:,} of {total:,} parameters are trained.")
+        self.print_to_log_file(network.trained_of_all())
         if self.is_ddp:
             ids = [self.local_rank] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.network, device_ids=ids)

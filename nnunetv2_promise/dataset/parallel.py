@@ -31,12 +31,18 @@ def map_cases(
         UserError: If a worker process ends without an answer, as the operating system does when memory runs out.
     """
     if num_processes == 1 or len(items) < 2:
-        return [function(item) for item in tqdm(items, desc=description)]
+        with tqdm(items, desc=description) as bar:
+            return [function(item) for item in bar]
     context = multiprocessing.get_context("spawn")
     workers = min(num_processes, len(items))
     try:
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            return list(tqdm(pool.map(function, items), total=len(items), desc=description))
+        # The bar is closed before an error's sentence is printed, so that the two do not share a line.
+        with ProcessPoolExecutor(workers, mp_context=context) as pool, tqdm(total=len(items), desc=description) as bar:
+            results = []
+            for result in pool.map(function, items):
+                results.append(result)
+                bar.update()
+            return results
     except BrokenProcessPool as error:
         raise UserError(
             f"A worker process ended during '{description}', most likely because memory ran out; use a smaller -np."

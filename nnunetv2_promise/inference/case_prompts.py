@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.prompts.geometry import ImageGeometry, check_inside
-from nnunetv2_promise.prompts.schema import Prompt, PromptFile, load_prompt_file, prompt_file_for, resolve_label
+from nnunetv2_promise.prompts.geometry import ImageGeometry
+from nnunetv2_promise.prompts.locate import locate_case
+from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, prompt_file_for
 
 # Readers whose array axes are the file's axes reversed; others reorient, and voxel clicks would land elsewhere.
 SUPPORTED_READERS = ("SimpleITKIO", "NibabelIO")
@@ -48,11 +49,6 @@ def prompts_of_image(image_file: Path, dataset_json: Mapping[str, Any], plans: P
     """
     prompt_file = load_prompt_file(prompt_file_for(image_file.parent))
     case = case_identifier(image_file, dataset_json["file_ending"])
-    if case not in prompt_file.cases:
-        raise UserError(
-            f"{prompt_file.path} has no entry for case '{case}' ({image_file.name}); "
-            "add its prompts, or an empty list for an empty mask."
-        )
     return voxel_prompts(prompt_file, case, ImageGeometry.from_file(image_file), dataset_json, plans)
 
 
@@ -62,7 +58,8 @@ def voxel_prompts(
     """Convert the prompts of a case to voxels of its image.
 
     Raises:
-        UserError: If a label is unknown, a click lies outside of the image, or the image reader reorients.
+        UserError: If the case is not listed, a label is unknown, a click lies outside of the image, or the image
+            reader reorients.
     """
     reader = plans.plans["image_reader_writer"]
     if reader not in SUPPORTED_READERS:
@@ -71,23 +68,8 @@ def voxel_prompts(
             f"plan the dataset with one of {', '.join(SUPPORTED_READERS)}."
         )
     foreground = plans.get_label_manager(dict(dataset_json)).foreground_labels
-    converted = []
-    for number, prompt in enumerate(prompt_file.cases[case], 1):
-        where = f"{prompt_file.path}, case '{case}', object {number}"
-        value = resolve_label(prompt.label, dataset_json["labels"], where=where)
-        points_zyx = _points_inside(prompt, geometry, prompt_file.coordinates, where)
-        converted.append(VoxelPrompt(label_head=1 + foreground.index(value), points_zyx=points_zyx))
-    return converted
-
-
-def _points_inside(prompt: Prompt, geometry: ImageGeometry, coordinates: str, where: str) -> np.ndarray:
-    points_zyx = geometry.points_to_index_zyx(prompt.points, coordinates)
-    outside: Sequence[int] = check_inside(points_zyx, geometry.size_zyx)
-    if len(outside):
-        point = list(prompt.points[outside[0]])
-        voxel = [round(float(v), 1) for v in points_zyx[outside[0]][::-1]]
-        raise UserError(
-            f"{where}: point {outside[0] + 1} {point} ({coordinates}) is voxel {voxel} (x, y, z), outside of the image "
-            f"of {list(geometry.size_xyz)} voxels; correct the point or the declared coordinates."
-        )
-    return np.round(points_zyx, CLICK_DECIMALS)
+    located = locate_case(prompt_file, case, geometry, labels=dataset_json["labels"])
+    return [
+        VoxelPrompt(label_head=1 + foreground.index(p.label), points_zyx=np.round(p.index_zyx, CLICK_DECIMALS))
+        for p in located
+    ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
+from nnunetv2_promise.dataset.images import check_stored_voxels
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.files import write_json
 from nnunetv2_promise.inference.case_prompts import voxel_prompts
 from nnunetv2_promise.inference.image_folder import find_cases
 from nnunetv2_promise.inference.model_folder import ModelFolder, find_model_folder
@@ -72,9 +74,8 @@ def predict(request: PredictionRequest) -> list[Path]:
     model.check_checkpoints(request.configuration)
     request.output.mkdir(parents=True, exist_ok=True)
     if todo:
-        # Also read by processes that nnU-Net spawns.
-        os.environ[PROMPTS_VARIABLE] = str(prompt_path.resolve())
-        _run(request, model, todo)
+        with _prompts_named(prompt_path):
+            _run(request, model, todo)
     logger.info("%d masks in %s", len(masks), request.output)
     return masks
 
@@ -94,13 +95,6 @@ def check_prompts(prompt_file: PromptFile, cases: dict[str, list[Path]], model: 
     Raises:
         UserError: For the first thing that is wrong.
     """
-    without = [case for case in cases if case not in prompt_file.cases]
-    if without:
-        raise UserError(
-            f"{prompt_file.path} has no entry for case '{without[0]}'"
-            + (f" and {len(without) - 1} more" if len(without) > 1 else "")
-            + "; add its prompts, or an empty list for an empty mask."
-        )
     unknown = [case for case in prompt_file.cases if case not in cases]
     if unknown:
         raise UserError(
@@ -120,17 +114,58 @@ def _run(request: PredictionRequest, model: ModelFolder, cases: dict[str, list[P
         tile_step_size=1.0, use_gaussian=False, use_mirroring=False, device=device, allow_tqdm=False
     )
     predictor.initialize_from_trained_model_folder(str(model.path), model.folds, request.checkpoint)
-    with tempfile.TemporaryDirectory(prefix=".partial_", dir=request.output) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".partial_", dir=request.output) as temporary, _sentences(request):
         predictor.predict_from_data_iterator(
             _preprocessed(predictor, cases, Path(temporary)), request.save_probabilities, request.processes
         )
-        for case in cases:
-            for suffix in (model.dataset_json["file_ending"], ".npz", ".pkl"):
-                made = Path(temporary, case + suffix)
-                if made.is_file():
-                    os.replace(made, request.output / made.name)
-    for name in ("dataset.json", "plans.json"):
-        shutil.copyfile(model.path / name, request.output / name)
+        _publish(Path(temporary), request.output, cases, model.dataset_json["file_ending"])
+    write_json(model.dataset_json, request.output / "dataset.json")
+    write_json(model.plans, request.output / "plans.json")
+
+
+def _publish(made: Path, output: Path, cases: Iterable[str], ending: str) -> None:
+    """Move complete results into place. ITK says nothing when a full disk cuts a mask off, so each is read back."""
+    for case in cases:
+        try:
+            check_stored_voxels(made / f"{case}{ending}")
+        except UserError as error:
+            raise UserError(
+                f"-o {output}: the mask of case '{case}' could not be written completely; free space and run again "
+                "with --continue_prediction."
+            ) from error
+        for suffix in (".npz", ".pkl", ending):
+            if (made / f"{case}{suffix}").is_file():
+                os.replace(made / f"{case}{suffix}", output / f"{case}{suffix}")
+
+
+@contextmanager
+def _prompts_named(path: Path) -> Iterator[None]:
+    """Name the prompt file where the preprocessor looks for it, as a user of the stock command does."""
+    before = os.environ.get(PROMPTS_VARIABLE)
+    os.environ[PROMPTS_VARIABLE] = str(path.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[PROMPTS_VARIABLE]
+        else:
+            os.environ[PROMPTS_VARIABLE] = before
+
+
+@contextmanager
+def _sentences(request: PredictionRequest) -> Iterator[None]:
+    """Turn what a full device or disk raises into a sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"-device {request.device}: out of memory; free the device, or use -device cpu.") from error
+    except RuntimeError as error:
+        if "SimpleITK" not in str(error):
+            raise
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f"-o {request.output}: a mask could not be written ({reason}); free space, or use another folder."
+        ) from error
 
 
 def _preprocessed(predictor: nnUNetPredictor, cases: dict[str, list[Path]], output: Path) -> Iterator[dict[str, Any]]:
