@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 import torch
 from commands import DATASET, DATASET_ID, PLANS, Workspace
 
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.trainers.timed import MINUTES_VARIABLE, minutes_from_environment
 from nnunetv2_promise.training.checks import check_supported
 
 ONE = "ProMISeTrainer_1epoch"
@@ -103,6 +106,26 @@ def test_pretrained_weights_are_taken(trained: Workspace, tmp_path: Path) -> Non
     done = trained.train(ONE, "-pretrained_weights", str(source), fold=1)
     assert "Loading pretrained weights" in done.stdout
     assert (trained.model(ONE) / "fold_1" / "checkpoint_final.pth").is_file()
+
+
+def test_timed_training_keeps_its_minutes_and_its_schedule(workspace: Workspace) -> None:
+    trainer = "ProMISeTrainer_timed"
+    done = workspace.run(
+        "nnUNetv2_train", DATASET_ID, "3d_fullres", "0", "-tr", trainer, "-p", PLANS, "-device", "cpu",
+        nnUNet_promise_minutes="0.3",
+    )  # fmt: skip
+    minutes = float(re.search(r"Trained (\S+) minutes", done.stdout)[1])
+    assert 0.15 < minutes < 0.6
+    rates = [float(rate) for rate in re.findall(r"Current learning rate: (\S+)", done.stdout)]
+    assert len(rates) == 20
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-1", "0", "nan", "inf"])
+def test_minutes_must_be_a_positive_number(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MINUTES_VARIABLE, value)
+    with pytest.raises(UserError, match="nnUNet_promise_minutes is"):
+        minutes_from_environment()
 
 
 def test_leaking_split_is_refused(workspace: Workspace) -> None:

@@ -22,36 +22,43 @@ MINUTES_VARIABLE = "nnUNet_promise_minutes"
 class TimedTraining(Base):
     """Mixin: as many iterations as fit into ``nnUNet_promise_minutes``, with a full learning rate schedule.
 
-    The first steps are timed; they count as training and decide how long an epoch is. Validation between epochs is kept
-    short and comes out of the same minutes.
+    The number of epochs is fixed; their length follows the time that the last one took, so that training ends on time
+    whatever else the machine does. Validation between epochs is kept short and comes out of the same minutes. A resumed
+    training gets the share of the minutes that its remaining epochs are worth.
     """
 
     timed_epochs: ClassVar[int] = 20
     timed_val_iterations: ClassVar[int] = 2
-    probe_steps: ClassVar[int] = 4
+    first_epoch_steps: ClassVar[int] = 4
+
+    def initialize(self) -> None:
+        """Fix the number of epochs before the learning rate schedule is made."""
+        self.seconds = 60 * minutes_from_environment()
+        self.num_epochs = self.timed_epochs
+        super().initialize()
 
     def on_train_start(self) -> None:
-        """Measure a step, then plan epochs and learning rates for the minutes."""
-        seconds = 60 * minutes_from_environment()
-        self.num_epochs = self.timed_epochs
+        """A short first epoch tells how fast this machine is."""
         super().on_train_start()
-        self.network.train()
-        next_batch = self.dataloader_train
-        self.train_step(next(next_batch))
-        start = monotonic()
-        for _ in range(self.probe_steps):
-            self.train_step(next(next_batch))
-        per_step = (monotonic() - start) / self.probe_steps
-        steps = max(1.0, seconds / per_step - self.probe_steps - 1)
-        # A validation step costs about a third of a training step.
-        per_epoch = steps / self.timed_epochs - self.timed_val_iterations / 3
-        self.num_iterations_per_epoch = max(1, round(per_epoch))
+        self.num_iterations_per_epoch = self.first_epoch_steps
         self.num_val_iterations_per_epoch = self.timed_val_iterations
-        self.optimizer, self.lr_scheduler = self.configure_optimizers()
-        self.print_to_log_file(
-            f"{seconds / 60:g} minutes: {self.num_epochs} epochs of {self.num_iterations_per_epoch} iterations, "
-            f"{per_step:.2f} s each."
-        )
+        self.epoch_began: float | None = None
+        self.deadline = monotonic() + self.seconds * (1 - self.current_epoch / self.num_epochs)
+
+    def on_epoch_start(self) -> None:
+        """Fit the epoch into its share of the time that is left."""
+        super().on_epoch_start()
+        now = monotonic()
+        if self.epoch_began is not None:
+            per_step = (now - self.epoch_began) / self.num_iterations_per_epoch
+            share = (self.deadline - now) / (self.num_epochs - self.current_epoch)
+            self.num_iterations_per_epoch = max(1, round(share / per_step))
+        self.epoch_began = now
+
+    def on_train_end(self) -> None:
+        """Log how well the time was kept."""
+        super().on_train_end()
+        self.print_to_log_file(f"Trained {(self.seconds + monotonic() - self.deadline) / 60:.2f} minutes.")
 
 
 def minutes_from_environment() -> float:
@@ -65,7 +72,7 @@ def minutes_from_environment() -> float:
         minutes = float(value)
     except ValueError:
         minutes = 0.0
-    if not minutes > 0:
+    if not 0 < minutes < float("inf"):
         raise UserError(f"The variable {MINUTES_VARIABLE} is '{value}'; set it to the minutes that training may take.")
     return minutes
 

@@ -1,0 +1,65 @@
+"""Training on SAM's weights through ``nnUNetv2_train``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from commands import DATASET_ID, PLANS, Workspace
+
+SAM_PLANS = "SAMPlans"
+
+
+def plan_with_sam(workspace: Workspace, checkpoint: str) -> None:
+    """Plans with SAM's ViT-B on a patch of one attention window, so that a CPU trains it."""
+    plans = json.loads((workspace.preprocessed / f"{PLANS}.json").read_text())
+    configuration = plans["configurations"]["3d_fullres"]
+    patch = [32, 32, 32]
+    configuration |= {"patch_size": patch, "batch_size": 1}
+    configuration["promise"] |= {"window_size": patch, "sam_checkpoint": checkpoint}
+    configuration["architecture"]["arch_kwargs"] = {"encoder": "vit_b", "patch_size": patch, "decoder_channels": 8}
+    plans["plans_name"] = SAM_PLANS
+    (workspace.preprocessed / f"{SAM_PLANS}.json").write_text(json.dumps(plans))
+
+
+def test_missing_weights_say_how_to_get_them(workspace: Workspace) -> None:
+    plan_with_sam(workspace, "vit_b")
+    done = workspace.run(
+        "nnUNetv2_train", DATASET_ID, "3d_fullres", "0", "-tr", "ProMISeTrainer_1epoch", "-p", SAM_PLANS, "-device",
+        "cpu", check=False, nnUNet_promise_sam=str(workspace.root / "no_such_folder"),
+    )  # fmt: skip
+    assert done.returncode
+    last = done.stderr.strip().splitlines()[-1]
+    assert "nnUNetv2_promise_download_sam vit_b" in last
+    assert "ProMISeTinyPlanner" in last
+
+
+@pytest.mark.slow
+def test_sam_stays_frozen_through_the_whole_command(workspace: Workspace, tmp_path: Path) -> None:
+    from segment_anything import sam_model_registry
+
+    torch.manual_seed(0)
+    file = tmp_path / "sam_vit_b_01ec64.pth"
+    sam = sam_model_registry["vit_b"]().state_dict()
+    torch.save(sam, file)
+    plan_with_sam(workspace, "vit_b")
+    trainer = "ProMISeTrainer_1epoch"
+    arguments = [DATASET_ID, "3d_fullres", "0", "-tr", trainer, "-p", SAM_PLANS, "-device", "cpu"]
+    done = workspace.run("nnUNetv2_train", *arguments, nnUNet_promise_sam=str(tmp_path))
+    assert f"SAM weights: {file}" in done.stdout
+    assert "parameters are trained" in done.stdout
+    folder = workspace.model(trainer).with_name(f"{trainer}__{SAM_PLANS}__3d_fullres") / "fold_0"
+    weights = torch.load(folder / "checkpoint_final.pth", map_location="cpu", weights_only=False)["network_weights"]
+    frozen = {
+        f"network.image_encoder.{name}": sam[f"image_encoder.{name}"]
+        for name in ("blocks.3.attn.qkv.weight", "blocks.11.mlp.lin2.bias", "blocks.2.attn.rel_pos_h", "pos_embed")
+    }
+    for name, value in frozen.items():
+        assert torch.equal(weights[name].reshape(value.shape), value), name
+    changed = sam["image_encoder.blocks.3.norm1.weight"]
+    assert not torch.equal(weights["network.image_encoder.blocks.3.norm1.weight"], changed)
+    # Going on and predicting need no SAM file: the checkpoint holds its weights.
+    file.unlink()
+    workspace.run("nnUNetv2_train", *arguments, "--val", nnUNet_promise_sam=str(tmp_path))
