@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ class ProMISeTrainer(nnUNetTrainer):
     The model is label-agnostic: each patch trains on one label that is present in it. Class attributes are the knobs
     that variants turn.
     """
+
+    is_ddp: bool
+    network: nn.Module
 
     epochs: ClassVar[int] = 200
     seed: ClassVar[int] = 0
@@ -96,9 +99,8 @@ class ProMISeTrainer(nnUNetTrainer):
         super().initialize()
         self.is_ddp = is_ddp
         self.configuration_manager.__class__ = ConfigurationManager
-        network = self.prompted_network.network
-        self._load_sam_weights(network)
-        self.print_to_log_file(network.trained_of_all())
+        self._load_sam_weights(self.promise)
+        self.print_to_log_file(self.promise.trained_of_all())
         if self.is_ddp:
             ids = [self.local_rank] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.network, device_ids=ids)
@@ -107,7 +109,12 @@ class ProMISeTrainer(nnUNetTrainer):
     def prompted_network(self) -> PromptedNetwork:
         """The network without DDP's and the compiler's wrappers."""
         network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        return getattr(network, "_orig_mod", network)
+        return cast(PromptedNetwork, getattr(network, "_orig_mod", network))
+
+    @property
+    def promise(self) -> ProMISe:
+        """The network that plans describe."""
+        return cast(ProMISe, self.prompted_network.network)
 
     def _load_sam_weights(self, network: ProMISe) -> None:
         checkpoint = PromptSettings.from_configuration(self.configuration_manager.configuration).sam_checkpoint
@@ -120,11 +127,10 @@ class ProMISeTrainer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """AdamW over the trained parameters, learning rate falling linearly each epoch (paper, section 3.1)."""
-        network = self.prompted_network.network
         settings = PromptSettings.from_configuration(self.configuration_manager.configuration)
         if settings.sam_checkpoint is not None:
-            network.freeze_pretrained()
-        parameters = [p for part in network.parameter_parts().values() for p in part]
+            self.promise.freeze_pretrained()
+        parameters = [p for part in self.promise.parameter_parts().values() for p in part]
         optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs, exponent=1.0)
 
@@ -206,7 +212,7 @@ class ProMISeTrainer(nnUNetTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(self.network(image, prompted.points), prompted.target, self._ignored(segmentation))
         loss.backward()
-        for parameters in self.prompted_network.network.parameter_parts().values():
+        for parameters in self.promise.parameter_parts().values():
             torch.nn.utils.clip_grad_norm_(parameters, self.gradient_norm)
         self.optimizer.step()
         return {"loss": loss.detach().cpu().numpy()}

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 
-if TYPE_CHECKING:
-    Base = nnUNetTrainer
-else:
-    Base = object
-
 MINUTES_VARIABLE = "nnUNet_promise_minutes"
 
 
-class TimedTraining(Base):
-    """Mixin: as many iterations as fit into ``nnUNet_promise_minutes``, with a full learning rate schedule.
+class TimedTraining(nnUNetTrainer):
+    """As many iterations as fit into ``nnUNet_promise_minutes``, with a full learning rate schedule.
 
     The number of epochs is fixed; their length follows the time that the last one took, so that training ends on time
     whatever else the machine does. Validation between epochs is kept short and comes out of the same minutes. A resumed
@@ -81,5 +76,5 @@ class ProMISeTrainer_timed(TimedTraining, ProMISeTrainer):
     """``ProMISeTrainer`` for ``nnUNet_promise_minutes``."""
 
 
-class nnUNetTrainer_timed(TimedTraining, nnUNetTrainer):
+class nnUNetTrainer_timed(TimedTraining):
     """nnU-Net's own trainer for ``nnUNet_promise_minutes``."""

@@ -86,7 +86,8 @@ class WindowResampling:
                 slice(low - first, high - first)
                 for (low, high), (first, _) in zip(window.box, new_shape.region, strict=True)
             )
-            np.maximum(composed[(window.label_head, *place)], crop, out=composed[(window.label_head, *place)])
+            target = composed[window.label_head][place]
+            np.maximum(target, crop, out=target)
         return composed
 
     def _to_scan(
@@ -94,6 +95,6 @@ class WindowResampling:
     ) -> np.ndarray:
         resampled = np.full((1, *window.resampled_shape), BACKGROUND_LOGIT, np.float32)
         in_window, in_crop = overlap(window.start, window.size, window.resampled_shape)
-        resampled[(0, *in_crop)] = logit[in_window]
+        resampled[0][in_crop] = logit[in_window]
         shape = [high - low for low, high in window.box]
         return np.asarray(self.resample(resampled, shape, current_spacing, new_spacing))[0]

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_KEYS = ("network_weights", "init_args", "trainer_name")
 # What nnU-Net's logger leaves in a checkpoint besides tensors and plain Python; nothing here can run code.
-SAFE_TYPES = [
-    np.core.multiarray.scalar if np.lib.NumpyVersion(np.__version__) < "2.0.0" else np._core.multiarray.scalar,
+SAFE_TYPES: list[Any] = [
+    np.float64(0).__reduce__()[0],  # the function that makes numpy scalars; its module differs between versions
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
 ]

@@ -111,7 +111,8 @@ class PromptPreprocessor(DefaultPreprocessor):
         size = tuple(int(length) for length in configuration_manager.patch_size)
         heads = plans_manager.get_label_manager(dataset_json).num_segmentation_heads
         target = np.array(configuration_manager.spacing, float)
-        windows, arrays = [], []
+        windows: list[Window] = []
+        arrays: list[np.ndarray] = []
         for label_head, centre, points in _window_centres(prompts, transpose, size, target / spacing):
             box = crop_box(centre, np.array(size) * target / spacing, bounds)
             inside = tuple(
