@@ -97,8 +97,8 @@ class Neck(nn.Sequential):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, D, E) to (B, C, H, W, D), channels last in memory."""
-        point_conv, norm1, conv, norm2 = self
-        feature = norm1(linear(tokens, point_conv.weight.flatten(1)))
+        _, norm1, conv, norm2 = self
+        feature = norm1(linear(tokens, self.get_parameter("0.weight").flatten(1)))
         feature = conv(feature.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
         return norm2(feature).permute(0, 4, 1, 2, 3)
 
@@ -137,8 +137,9 @@ class ImageEncoder(nn.Module):
         )
         self.neck_3d = nn.ModuleList(Neck(config.embed_dim, neck_channels) for _ in self.feature_indexes)
         z, y, x = config.window_zyx
-        for block in self.blocks:
-            block.attn.compact = not activation_checkpointing
+        for module in self.modules():
+            if isinstance(module, WindowAttention):
+                module.compact = not activation_checkpointing
         self.plain_layout = WindowLayout(grid=self.grid, window=(y, x, z), shifted=False)
         self.shifted_layout = WindowLayout(grid=self.grid, window=(y, x, z), shifted=True)
 
@@ -165,13 +166,13 @@ class ImageEncoder(nn.Module):
 
     def embed(self, image: Tensor) -> Tensor:
         """(B, 1, H, W, D) patch to (B, H/4, W/4, D/4, E) tokens with their positions."""
-        proj = self.patch_embed.proj
+        names = ("patch_embed.proj.weight", "patch_embed.proj.bias", "slice_embed.weight", "slice_embed.bias")
         with torch.autocast(image.device.type, enabled=False):
-            kernel, bias = fused_kernel(proj.weight, proj.bias, self.slice_embed.weight, self.slice_embed.bias)
+            kernel, bias = fused_kernel(*map(self.get_parameter, names))
         return embed_patches(image, kernel, bias) + self._positions()
 
     def _positions(self) -> Tensor:
-        table = self.pos_embed
+        table: Tensor = self.pos_embed
         height, width, _ = self.grid
         if table.shape[1:3] != (height, width):
             finer = height > table.shape[1] or width > table.shape[2]

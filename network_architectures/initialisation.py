@@ -31,7 +31,7 @@ def initialise(network: nn.Module) -> None:
         elif isinstance(module, ImageEncoder):
             nn.init.trunc_normal_(module.pos_embed, std=STD)
             nn.init.constant_(module.slice_embed.weight, 1 / module.slice_embed.weight.shape[-1])
-            nn.init.zeros_(module.slice_embed.bias)
+            nn.init.zeros_(module.get_parameter("slice_embed.bias"))
     mixer = getattr(network, "channel_mixer", None)
     if mixer is not None:
         nn.init.constant_(mixer.weight, 1 / mixer.in_channels)

@@ -110,7 +110,7 @@ class MaskDecoder(nn.Module):
         Returns:
             (B, channels, 2H, 2W, 2D).
         """
-        weight = self.head[0].weight
+        weight = self.head.get_parameter("0.weight")
         *feature_weights, cnn_weight, image_weight = weight.split(self.splits, dim=1)
         bias_weight = self.mlahead.bias_weight(weight[:, : FEATURES * self.channels])
         if bias_weight is not None:
@@ -134,9 +134,9 @@ class MaskDecoder(nn.Module):
         Returns:
             (B, 2, 4H, 4W, 4D) logits.
         """
-        conv, norm, relu, to_logits = self.head
+        _, norm, relu, to_logits = self.head
         last = FEATURES - 1
-        weight = conv.weight[:, last * self.channels : FEATURES * self.channels]
+        weight = self.head.get_parameter("0.weight")[:, last * self.channels : FEATURES * self.channels]
         fused = relu(norm(shared + self.mlahead(last, deepest, weight)))
         if residual is not None:
             fused = fused + residual

@@ -177,7 +177,7 @@ class ProMISe(nn.Module):
         Returns:
             ``image_encoder``, ``prompt_encoder`` and ``mask_decoder``; the last holds the CNN encoder, too.
         """
-        parts = {
+        parts: dict[str, list[nn.Module | None]] = {
             "image_encoder": [self.channel_mixer, self.image_encoder],
             "prompt_encoder": [self.prompt_encoder],
             "mask_decoder": [self.mask_decoder, self.cnn_encoder],

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.network_architectures.attention import WindowAttention
 from nnunetv2_promise.network_architectures.promise import ProMISe
 from nnunetv2_promise.network_architectures.weights import check_weights, read_weight_file
 
@@ -38,10 +39,9 @@ def load_sam_encoder(network: ProMISe, path: Path | str) -> None:
     with torch.no_grad():
         for key, parameter in wanted.items():
             parameter.copy_(weights[key])
-        for block in encoder.blocks:
-            attention = block.attn
-            if attention.rel_pos_h.shape == attention.rel_pos_d.shape == attention.rel_pos_w.shape:
-                attention.rel_pos_d.copy_((attention.rel_pos_h + attention.rel_pos_w) / 2)
+        for module in encoder.modules():
+            if isinstance(module, WindowAttention) and module.rel_pos_d.shape == module.rel_pos_h.shape:
+                module.rel_pos_d.copy_((module.rel_pos_h + module.rel_pos_w) / 2)
     network.freeze_pretrained()
 
 

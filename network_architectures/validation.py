@@ -7,6 +7,7 @@ the device, and in training the sampler draws its points from the patch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,8 +39,11 @@ def check_options(
         raise UserError(f"neck_channels is {neck_channels}; use a multiple of 16.")
     if decoder_channels < 1:
         raise UserError(f"decoder_channels is {decoder_channels}; use at least 1.")
-    choices = {"adapters": (adapters, (1, 2)), "upsampling": (upsampling, ("transposed", "trilinear"))}
-    choices["cnn_encoder"] = (cnn_encoder, ("concatenate", "residual", None))
+    choices: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "adapters": (adapters, (1, 2)),
+        "upsampling": (upsampling, ("transposed", "trilinear")),
+        "cnn_encoder": (cnn_encoder, ("concatenate", "residual", None)),
+    }
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise UserError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
