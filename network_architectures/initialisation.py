@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nnunetv2_promise.network_architectures.adapter import Adapter
 from nnunetv2_promise.network_architectures.attention import WindowAttention
 from nnunetv2_promise.network_architectures.image_encoder import ImageEncoder
 
@@ -14,7 +15,10 @@ STD = 0.02
 
 @torch.no_grad()
 def initialise(network: nn.Module) -> None:
-    """Start linear layers and position tables small, and every average as an average.
+    """Start linear layers so that they keep the scale of their input, and every average as an average.
+
+    A fixed small scale suits SAM's width only: in narrow networks the prompts' share would start near zero, and the
+    normalisations after it hide what is the same everywhere, so training would hardly notice the prompts.
 
     The slice embedding starts as the mean of its slices, so that SAM's weights give SAM's tokens; a channel mixer
     starts as the mean of the channels. Convolutions keep PyTorch's start, biases of linear layers are zero. An
@@ -22,7 +26,7 @@ def initialise(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=STD)
+            nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, WindowAttention):
             nn.init.trunc_normal_(module.rel_pos_h, std=STD)
@@ -32,6 +36,9 @@ def initialise(network: nn.Module) -> None:
             nn.init.trunc_normal_(module.pos_embed, std=STD)
             nn.init.constant_(module.slice_embed.weight, 1 / module.slice_embed.weight.shape[-1])
             nn.init.zeros_(module.get_parameter("slice_embed.bias"))
+    for module in network.modules():
+        if isinstance(module, Adapter):
+            nn.init.trunc_normal_(module.linear2.weight, std=STD)
     mixer = getattr(network, "channel_mixer", None)
     if mixer is not None:
         nn.init.constant_(mixer.weight, 1 / mixer.in_channels)

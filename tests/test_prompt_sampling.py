@@ -34,15 +34,25 @@ def test_empty_mask_falls_back_to_the_whole_patch() -> None:
 
 def test_choose_labels_takes_present_ones_evenly() -> None:
     torch.manual_seed(0)
-    segmentation = torch.zeros(300, 1, 2, 2, 2, dtype=torch.int16)
+    segmentation = torch.zeros(300, 1, 3, 2, 2, dtype=torch.int16)
     segmentation[:100, :, 0] = 3
     segmentation[100:200, :, 0] = 1
-    segmentation[100:200, :, 1] = 5
+    segmentation[100:200, :, 2] = 5
     chosen = choose_labels(segmentation, [1, 3, 5])
     assert (chosen[:100] == 1).all()
     assert set(chosen[100:200].tolist()) == {0, 2}
     assert 30 < (chosen[100:200] == 0).sum() < 70
     assert set(chosen[200:].tolist()) == {0, 1, 2}
+
+
+def test_choose_labels_prefers_the_one_in_the_middle() -> None:
+    torch.manual_seed(0)
+    segmentation = torch.zeros(50, 1, 4, 6, 8, dtype=torch.int16)
+    segmentation[:, :, :, :, :4] = 2
+    segmentation[:25, :, 2, 3, 4] = 7  # the middle voxel: size // 2 in each axis
+    chosen = choose_labels(segmentation, [2, 7])
+    assert (chosen[:25] == 1).all()
+    assert (chosen[25:] == 0).all()
 
 
 def test_prompt_batch_shapes_and_places() -> None:

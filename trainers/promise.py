@@ -23,6 +23,7 @@ from nnunetv2_promise.inference.settings import PromptSettings
 from nnunetv2_promise.network_architectures import ProMISe, load_sam_encoder
 from nnunetv2_promise.sam_weights import find_sam_weights
 from nnunetv2_promise.training.checks import check_supported
+from nnunetv2_promise.training.data_loading import make_dataloaders
 from nnunetv2_promise.training.losses import ProMISeLoss
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget, prompt_batch
 from nnunetv2_promise.training.records import write_model_card, write_run_record
@@ -164,6 +165,10 @@ class ProMISeTrainer(nnUNetTrainer):
             if isinstance(getattr(step, "transform", None), GaussianBlurTransform):
                 step.transform.benchmark = False
         return transforms
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """nnU-Net's loaders, with foreground patches centred as at prediction."""
+        return make_dataloaders(self)
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """nnU-Net's datasets; an epoch is one random patch for each training case (paper, section 3.1)."""

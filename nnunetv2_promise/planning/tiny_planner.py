@@ -36,7 +36,7 @@ class ProMISeTinyPlanner(ProMISePlanner):
     sam_checkpoint: ClassVar[str | None] = None
     max_patch: ClassVar[int] = 64
     batch_size: ClassVar[int] = 2
-    initial_lr: ClassVar[float] = 1e-3
+    initial_lr: ClassVar[float] = 2e-3
 
     def choose(self) -> Choice:
         """Decide on spacing and patch."""

@@ -24,7 +24,9 @@ class PromptedTarget(NamedTuple):
 
 
 def choose_labels(segmentation: Tensor, labels: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
-    """Choose for each patch one of the labels present in it, any label where none is.
+    """Choose for each patch the label in its middle, else one that is present, else any.
+
+    At prediction the patch is centred on the clicked object, so the label in the middle is what a click there means.
 
     Args:
         segmentation: (B, 1, D, H, W) integer label maps.
@@ -34,8 +36,11 @@ def choose_labels(segmentation: Tensor, labels: Sequence[int], *, generator: tor
     Returns:
         (B,) long, indices into ``labels``.
     """
-    present = torch.stack([(segmentation == label).flatten(1).any(1) for label in labels], dim=1)  # B, L
-    weights = torch.where(present.any(1, keepdim=True), present, torch.ones_like(present)).float()
+    depth, height, width = (size // 2 for size in segmentation.shape[2:])
+    middle = segmentation[:, 0, depth, height, width, None] == segmentation.new_tensor(labels)  # B, L
+    present = torch.stack([(segmentation == label).flatten(1).any(1) for label in labels], dim=1)
+    weights = torch.where(middle.any(1, keepdim=True), middle, present)
+    weights = torch.where(weights.any(1, keepdim=True), weights, torch.ones_like(weights)).float()
     return torch.multinomial(weights, 1, generator=generator)[:, 0]
 
 

@@ -1,0 +1,89 @@
+"""nnU-Net's patches, with those on foreground centred as patches are at prediction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+if TYPE_CHECKING:
+    from nnunetv2_promise.trainers.promise import ProMISeTrainer
+
+
+class CentredDataLoader(nnUNetDataLoader):
+    """nnU-Net's loader, except that foreground patches have their voxel in the middle even at the scan's border.
+
+    nnU-Net shifts such patches into the scan. Prediction centres its patch on the click and pads with zeros (paper,
+    section 3.1), so training must see the same.
+    """
+
+    def get_bbox(
+        self, data_shape: np.ndarray, force_fg: bool, class_locations: dict | None, *args: Any, **kwargs: Any
+    ) -> tuple[list[int], list[int]]:
+        """Half-open box of a patch; see nnU-Net."""
+        if not force_fg or not any(len(voxels) for voxels in (class_locations or {}).values()):
+            return super().get_bbox(data_shape, force_fg, class_locations, *args, **kwargs)
+        padding = self.need_to_pad
+        self.need_to_pad = padding + 2 * np.array(self.patch_size)  # room on every side, so that nothing shifts
+        try:
+            return super().get_bbox(data_shape, force_fg, class_locations, *args, **kwargs)
+        finally:
+            self.need_to_pad = padding
+
+
+def make_dataloaders(trainer: ProMISeTrainer) -> tuple[Any, Any]:
+    """Loaders of training and validation patches, set up as ``nnUNetTrainer.get_dataloaders`` sets up its own."""
+    patch_size = trainer.configuration_manager.patch_size
+    rotation, dummy_2d, initial_patch_size, mirror_axes = (
+        trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    )
+    labels = {
+        "foreground_labels": trainer.label_manager.foreground_labels,
+        "ignore_label": trainer.label_manager.ignore_label,
+    }
+    augment = trainer.get_training_transforms(
+        patch_size,
+        rotation,
+        None,
+        mirror_axes,
+        dummy_2d,
+        use_mask_for_norm=trainer.configuration_manager.use_mask_for_norm,
+        **labels,
+    )
+    plain = trainer.get_validation_transforms(None, **labels)
+    processes = get_allowed_n_proc_DA()
+    loaders = []
+    for dataset, size, transforms, share in zip(
+        trainer.get_tr_and_val_datasets(), (initial_patch_size, patch_size), (augment, plain), (1, 2), strict=True
+    ):
+        loader = CentredDataLoader(
+            dataset,
+            trainer.batch_size,
+            size,
+            patch_size,
+            trainer.label_manager,
+            oversample_foreground_percent=trainer.oversample_foreground_percent,
+            probabilistic_oversampling=trainer.probabilistic_oversampling,
+            transforms=transforms,
+        )
+        loaders.append(_augmenter(loader, processes // share, pin_memory=trainer.device.type == "cuda"))
+        next(loaders[-1])
+    return loaders[0], loaders[1]
+
+
+def _augmenter(loader: nnUNetDataLoader, processes: int, *, pin_memory: bool) -> Any:
+    if get_allowed_n_proc_DA() == 0:
+        return SingleThreadedAugmenter(loader, None)
+    return NonDetMultiThreadedAugmenter(
+        data_loader=loader,
+        transform=None,
+        num_processes=max(1, processes),
+        num_cached=max(3, processes),
+        seeds=None,
+        pin_memory=pin_memory,
+        wait_time=0.002,
+    )
