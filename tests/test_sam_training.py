@@ -27,11 +27,11 @@ def plan_with_sam(workspace: Workspace, checkpoint: str) -> None:
     (workspace.preprocessed / f"{SAM_PLANS}.json").write_text(json.dumps(plans))
 
 
-def test_missing_weights_say_how_to_get_them(workspace: Workspace) -> None:
+def test_missing_weights_say_how_to_get_them(workspace: Workspace, tmp_path: Path) -> None:
     plan_with_sam(workspace, "vit_b")
     done = workspace.run(
         "nnUNetv2_train", DATASET_ID, "3d_fullres", "0", "-tr", "ProMISeTrainer_1epoch", "-p", SAM_PLANS, "-device",
-        "cpu", check=False, nnUNet_promise_sam=str(workspace.root / "no_such_folder"),
+        "cpu", check=False, nnUNet_promise_sam=str(tmp_path),
     )  # fmt: skip
     assert done.returncode
     last = done.stderr.strip().splitlines()[-1]

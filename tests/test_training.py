@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from commands import DATASET, DATASET_ID, PLANS, Workspace
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.trainers import timed
 from nnunetv2_promise.trainers.timed import MINUTES_VARIABLE, minutes_from_environment
 from nnunetv2_promise.training.checks import check_supported
 
@@ -108,17 +110,33 @@ def test_pretrained_weights_are_taken(trained: Workspace, tmp_path: Path) -> Non
     assert (trained.model(ONE) / "fold_1" / "checkpoint_final.pth").is_file()
 
 
-def test_timed_training_keeps_its_minutes_and_its_schedule(workspace: Workspace) -> None:
+def test_timed_training_runs_its_whole_schedule(workspace: Workspace) -> None:
     trainer = "ProMISeTrainer_timed"
     done = workspace.run(
         "nnUNetv2_train", DATASET_ID, "3d_fullres", "0", "-tr", trainer, "-p", PLANS, "-device", "cpu",
-        nnUNet_promise_minutes="0.3",
+        nnUNet_promise_minutes="0.1",
     )  # fmt: skip
-    minutes = float(re.search(r"Trained (\S+) minutes", done.stdout)[1])
-    assert 0.15 < minutes < 0.6
+    assert re.search(r"Trained \S+ minutes", done.stdout)
     rates = [float(rate) for rate in re.findall(r"Current learning rate: (\S+)", done.stdout)]
     assert len(rates) == 20
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("seconds_per_step", [0.05, 0.5, 2.0])
+def test_timed_epochs_end_on_time_on_fast_and_slow_machines(
+    seconds_per_step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock of our own: the machine gets three times slower half way."""
+    now = 0.0
+    monkeypatch.setattr(timed, "monotonic", lambda: now)
+    monkeypatch.setattr(nnUNetTrainer, "on_epoch_start", lambda self: None)
+    trainer = object.__new__(timed.nnUNetTrainer_timed)
+    trainer.num_epochs, trainer.current_epoch, trainer.num_iterations_per_epoch = 20, 0, 4
+    trainer.epoch_began, trainer.deadline = None, 600.0
+    for trainer.current_epoch in range(20):
+        trainer.on_epoch_start()
+        now += trainer.num_iterations_per_epoch * seconds_per_step * (3 if now > 300 else 1)
+    assert now == pytest.approx(600, rel=0.05)
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-1", "0", "nan", "inf"])
