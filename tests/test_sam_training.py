@@ -10,7 +10,6 @@ import torch
 from commands import DATASET_ID, PLANS, Workspace
 
 from nnunetv2_promise.inference.settings import PromptSettings
-from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 
 SAM_PLANS = "SAMPlans"
 
@@ -51,28 +50,6 @@ def test_stock_plans_mean_sams_vit_b_on_nnunets_patch() -> None:
     assert settings.architecture == {"encoder": "vit_b", "patch_size": (28, 256, 224)}
     assert settings.window_size == settings.patch_size == (28, 256, 224)
     assert (settings.sam_checkpoint, settings.initial_lr) == ("vit_b", 4e-4)
-
-
-@pytest.mark.slow
-def test_stock_plans_train_and_predict(workspace: Workspace, tmp_path: Path) -> None:
-    from segment_anything import sam_model_registry
-
-    file = tmp_path / "sam.pth"
-    torch.save(sam_model_registry["vit_b"]().state_dict(), file)
-    workspace.run("nnUNetv2_plan_and_preprocess", "-d", DATASET_ID, "-c", "3d_fullres", "-np", "1")
-    workspace.run(
-        "nnUNetv2_train", DATASET_ID, "3d_fullres", "0", "-tr", "ProMISeTrainer_1epoch", "-device", "cpu",
-        nnUNet_promise_sam=str(file),
-    )  # fmt: skip
-    prompts = tmp_path / "prompts.json"
-    clicks = [Prompt(label="organ", points=((6.0, 5.0, 4.0),))]
-    save_prompt_file(prompts, {"scan_008": clicks, "scan_009": clicks}, coordinates="voxel")
-    out = tmp_path / "out"
-    workspace.run(
-        "nnUNetv2_predict", "-i", workspace.images, "-o", out, "-d", DATASET_ID, "-c", "3d_fullres", "-f", "0", "-tr",
-        "ProMISeTrainer_1epoch", "-device", "cpu", "-npp", "1", "-nps", "1", nnUNet_prompts=str(prompts),
-    )  # fmt: skip
-    assert len(list(out.glob("*.nii.gz"))) == 2
 
 
 @pytest.mark.slow
