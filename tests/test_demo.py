@@ -17,12 +17,12 @@ from nnunetv2_promise.demo import pipeline
 from nnunetv2_promise.demo.clicks import list_clicks, score_mask
 from nnunetv2_promise.demo.figures import load_view
 from nnunetv2_promise.demo.generate import generate
-from nnunetv2_promise.demo.steps import Step, run_steps
 from nnunetv2_promise.demo.training_log import read_curve
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.prompts.geometry import ImageGeometry
 from nnunetv2_promise.prompts.schema import Prompt, load_prompt_file, save_prompt_file
+from nnunetv2_promise.steps import Step, run_steps
 
 # --- steps
 

@@ -54,8 +54,8 @@ def _demo(output: Path, only: str | None) -> None:
 
 def _run_all(layout: Layout) -> None:
     from nnunetv2_promise.demo.pipeline import steps
-    from nnunetv2_promise.demo.steps import run_steps
     from nnunetv2_promise.files import read_json
+    from nnunetv2_promise.steps import run_steps
 
     environment = layout.environment()
     for name, value in environment.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from nnunetv2_promise.demo.training_log import Curve
+from nnunetv2_promise.html_page import data_url
 from nnunetv2_promise.prompts.geometry import ImageGeometry
 
 WINDOW_HU = (-160, 240)
@@ -145,11 +144,3 @@ def training_curve(curve: Curve) -> str:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
     return data_url(figure)
-
-
-def data_url(figure: Figure) -> str:
-    """A figure as a PNG data URL."""
-    buffer = io.BytesIO()
-    # PNGs otherwise name the matplotlib version, which makes equal reports differ.
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from nnunetv2_promise.demo.clicks import list_clicks, prepare_clicks, read_scores, score_clicks, write_scores
 from nnunetv2_promise.demo.generate import DemoData, generate
-from nnunetv2_promise.demo.steps import Step
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.steps import Step
 
 DATASET_ID = 501
 DATASET = "Dataset501_DemoLesions"

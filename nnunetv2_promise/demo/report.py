@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_promise.demo import figures, page
+from nnunetv2_promise import html_page as page
+from nnunetv2_promise.demo import figures
 from nnunetv2_promise.demo.clicks import SUFFIX, ScoredClick
 from nnunetv2_promise.demo.results import CaseScore, commands, headline, read_case_scores, settings
 from nnunetv2_promise.demo.training_log import read_curve

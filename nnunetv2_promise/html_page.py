@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _CSS = """
 :root { color-scheme: light; }
@@ -109,3 +115,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, total: Sequence
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
     last = f'<tr class="total">{line(total, "td")}</tr>' if total else ""
     return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{body}{last}</tbody></table>"
+
+
+def data_url(figure: Figure, *, dpi: int = 110) -> str:
+    """A figure as a PNG data URL."""
+    buffer = io.BytesIO()
+    # PNGs otherwise name the matplotlib version, which makes equal reports differ.
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
