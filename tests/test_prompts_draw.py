@@ -136,6 +136,21 @@ def test_masks_are_contours_round_their_voxels_with_a_legend() -> None:
     assert [text.get_text() for text in legend.get_texts()] == ["click", "truth", "prediction"]
 
 
+def test_place_without_a_click_shows_the_same_slices() -> None:
+    image = np.random.default_rng(0).normal(size=SHAPE_ZYX)
+    masks = {"truth": image > 1}
+    clicked = draw_slices(image, make_geometry(np.eye(3)), (1, 2, 3), masks=masks)
+    bare = draw_slices(image, make_geometry(np.eye(3)), (1, 2, 3), masks=masks, show_click=False)
+    for with_click, without in zip(clicked.axes, bare.axes, strict=True):
+        np.testing.assert_array_equal(pixels(with_click), pixels(without))
+        assert (with_click.get_xlim(), with_click.get_ylim()) == (without.get_xlim(), without.get_ylim())
+        assert len(without.lines) == 0
+        assert len(without.collections) == 1
+    (legend,) = bare.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["truth"]
+    assert not draw_slices(image, make_geometry(np.eye(3)), (1, 2, 3), show_click=False).legends
+
+
 def test_window_sets_black_and_white() -> None:
     image = np.random.default_rng(0).normal(size=SHAPE_ZYX)
     by_hand = draw_slices(image, make_geometry(np.eye(3)), (1, 2, 3), window=(-2, 5))

@@ -47,6 +47,7 @@ def draw_slices(
     masks: Mapping[str, NDArray] | None = None,
     title: str = "",
     window: tuple[float, float] | None = None,
+    show_click: bool = True,
 ) -> Figure:
     """Draw the axial, coronal and sagittal slice through a click.
 
@@ -61,6 +62,7 @@ def draw_slices(
         masks: Name -> (D, H, W) mask on the same grid, drawn as contours with a legend.
         title: Heading.
         window: Intensities drawn black and white; by default the 1st and 99th percentile of the three slices.
+        show_click: Whether the point is drawn; False for a place that nobody clicked.
 
     Returns:
         A figure, to be written with ``savefig``; it belongs to no window and needs no display.
@@ -83,9 +85,11 @@ def draw_slices(
         axes.imshow(part, cmap="gray", vmin=window[0], vmax=window[1], aspect=ratio, interpolation="nearest")
         for mask, colour in zip(masks.values(), _colours(len(masks)), strict=True):
             _draw_contour(axes, _cut(mask, view, voxel) != 0, colour)
-        _draw_click(axes, _place(point, view, geometry), part.shape)
+        if show_click:
+            _draw_click(axes, _place(point, view, geometry), part.shape)
+        _show_all(axes, part.shape)
         _draw_letters(axes, view)
-    _draw_legend(figure, masks)
+    _draw_legend(figure, masks, show_click=show_click)
     return figure
 
 
@@ -157,6 +161,11 @@ def _draw_click(axes: Axes, place: tuple[float, float], shape: tuple[int, ...]) 
     axes.hlines([row] * 2, [-0.5, column + gap_columns], [column - gap_columns, columns - 0.5], **style)
     axes.vlines([column] * 2, [-0.5, row + gap_rows], [row - gap_rows, rows - 0.5], **style)
     axes.plot(column, row, marker="+", color=_CLICK_COLOUR, markersize=5, markeredgewidth=1.0)
+
+
+def _show_all(axes: Axes, shape: tuple[int, ...]) -> None:
+    """The whole slice and nothing beyond, whatever was drawn on it."""
+    rows, columns = shape
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
 
@@ -171,13 +180,15 @@ def _draw_letters(axes: Axes, view: _View) -> None:
         )  # fmt: skip
 
 
-def _draw_legend(figure: Figure, masks: Mapping[str, NDArray]) -> None:
-    handles = [Line2D([], [], color=_CLICK_COLOUR, marker="+", linewidth=0.8, label="click")]
+def _draw_legend(figure: Figure, masks: Mapping[str, NDArray], *, show_click: bool) -> None:
+    click = Line2D([], [], color=_CLICK_COLOUR, marker="+", linewidth=0.8, label="click")
+    handles = [click] if show_click else []
     handles += [
         Line2D([], [], color=colour, linewidth=2, label=name)
         for name, colour in zip(masks, _colours(len(masks)), strict=True)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
 
 
 def _colours(n: int) -> list[str]:
