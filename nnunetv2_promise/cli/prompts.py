@@ -67,9 +67,22 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     )
     add(
         "--where",
-        choices=("random", "centre"),
+        choices=("random", "centre", "border", "outside", "wrong"),
         default="random",
-        help="random: any voxel of the object; centre: first click on the voxel deepest inside (default: %(default)s)",
+        help="random: any voxel of the object; centre: first click on the voxel deepest inside; border: voxels that "
+        "touch its outside; outside: --distance_mm away from it; wrong: background at least --distance_mm away from "
+        "every object of its label (default: %(default)s)",
+    )
+    add(
+        "--distance_mm",
+        type=not_negative,
+        metavar="MM",
+        help="how far from the object clicks lie (default: 5 with --where outside, 20 with --where wrong)",
+    )
+    add(
+        "--skip_impossible",
+        action="store_true",
+        help="where no voxel lies as --where asks, list the case with no prompt and in OUTPUT.skipped.json, and go on",
     )
     add("--labels", dest="only_labels", nargs="+", type=name_or_number, metavar="LABEL", help="only these labels")
     add(
@@ -100,11 +113,15 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 
 def _simulate(arguments: dict) -> None:
     from nnunetv2_promise.prompts.simulate import simulate_prompts
+    from nnunetv2_promise.prompts.skipped import load_skipped, skipped_file
 
     written = simulate_prompts(arguments.pop("images"), arguments.pop("labels"), arguments.pop("output"), **arguments)
+    skipped = load_skipped(written.path)
     objects = sum(len(prompts) for prompts in written.cases.values())
-    empty = sum(not prompts for prompts in written.cases.values())
+    empty = sum(not prompts for prompts in written.cases.values()) - len(skipped)
     print(f"{written.path}: {len(written.cases)} cases, {objects} objects, {empty} cases without an object.")  # noqa: T201
+    if skipped:
+        print(f"{skipped_file(written.path)}: {len(skipped)} cases in which no such click could be had.")  # noqa: T201
 
 
 def _check(arguments: dict) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Per = Literal["component", "case"]
-Where = Literal["random", "centre"]
+Inside = Literal["random", "centre"]
 _NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -115,7 +115,7 @@ def sample_points(
     n: int,
     rng: np.random.Generator,
     *,
-    where: Where = "random",
+    where: Inside = "random",
     spacing_zyx_mm: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> NDArray[np.int64]:
     """Clicks on an object, at voxel centres.

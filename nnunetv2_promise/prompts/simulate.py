@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from tqdm import tqdm
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.prompts.dataset_labels import read_labels, require_dataset_json
 from nnunetv2_promise.prompts.geometry import ImageGeometry, geometry_difference
-from nnunetv2_promise.prompts.objects import Per, Where, find_objects, sample_points, seed_of_case
+from nnunetv2_promise.prompts.misplaced import ClickPlaces, NoPlaceError, Where, click_distance_mm
+from nnunetv2_promise.prompts.objects import Inside, Per, find_objects, sample_points, seed_of_case
 from nnunetv2_promise.prompts.schema import (
     Coordinates,
     Prompt,
@@ -20,7 +23,25 @@ from nnunetv2_promise.prompts.schema import (
     resolve_label,
     save_prompt_file,
 )
+from nnunetv2_promise.prompts.skipped import write_skipped
 from nnunetv2_promise.prompts.volumes import find_images, find_volumes, read_label_map, require_cases
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Clicks:
+    """How to click on the objects of a case; the fields are options of ``simulate_prompts``."""
+
+    points: int
+    seed: int
+    per: Per
+    coordinates: Coordinates
+    where: Where
+    distance_mm: float | None
+    min_volume_mm3: float
+    names: Mapping[int, str]
+    ignore_label: int | None
 
 
 def simulate_prompts(
@@ -33,9 +54,11 @@ def simulate_prompts(
     per: Per = "component",
     coordinates: Coordinates = "voxel",
     where: Where = "random",
+    distance_mm: float | None = None,
     only_labels: Sequence[str | int] | None = None,
     min_volume_mm3: float = 0.0,
     dataset_json: Path | str | None = None,
+    skip_impossible: bool = False,
 ) -> PromptFile:
     """Write a prompt file with clicks on the objects of label maps.
 
@@ -47,50 +70,97 @@ def simulate_prompts(
         seed: With the case's name it fixes the clicks on that case.
         per: One object for each connected component of a label, or for each label of a case.
         coordinates: Coordinates of the file.
-        where: Where in the object; see ``sample_points``.
+        where: In the object (see ``sample_points``), or off its middle (see ``ClickPlaces``).
+        distance_mm: Of clicks ``"outside"`` (5 by default) and ``"wrong"`` (20).
         only_labels: Names or values of the labels to click on; all foreground labels by default.
         min_volume_mm3: Smaller objects are left out.
         dataset_json: Where the labels are named; by default ``dataset.json`` in or above ``labels``, then ``images``.
+        skip_impossible: A case in which no voxel lies where a click on one of its objects was asked for is listed with
+            no prompt and in ``skipped_file(output)``, instead of being an error.
 
     Returns:
         What was written. A case without an object is listed with no prompt.
 
     Raises:
         UserError: If an image has no label map, grids differ, or a label is unknown.
+        NoPlaceError: If no voxel lies where a click was asked for.
     """
+    click_distance_mm(where, distance_mm)
     image_paths = find_images(images)
     label_paths = find_volumes(labels, what="label maps")
     require_cases(image_paths, label_paths, folder=labels, what="label map")
-    names = _chosen_labels(require_dataset_json(labels, images, named=dataset_json), only_labels)
+    names, ignore_label = _chosen_labels(require_dataset_json(labels, images, named=dataset_json), only_labels)
+    clicks = _Clicks(
+        points=points,
+        seed=seed,
+        per=per,
+        coordinates=coordinates,
+        where=where,
+        distance_mm=distance_mm,
+        min_volume_mm3=min_volume_mm3,
+        names=names,
+        ignore_label=ignore_label,
+    )
     geometries = {case: _common_geometry(path, label_paths[case]) for case, path in image_paths.items()}
     cases: dict[str, list[Prompt]] = {}
+    skipped: dict[str, str] = {}
     with tqdm(geometries.items(), desc="Simulating clicks", unit="case", disable=None) as progress:
         for case, geometry in progress:
-            array, _ = read_label_map(label_paths[case])
-            rng = np.random.default_rng(seed_of_case(case, seed))
-            objects = [
-                item
-                for item in find_objects(array, list(names), per=per)
-                if item.size_voxels * geometry.voxel_volume_mm3 >= min_volume_mm3
-            ]
-            cases[case] = []
-            for item in objects:
-                voxels = sample_points(item, points, rng, where=where, spacing_zyx_mm=geometry.spacing_zyx_mm)
-                clicks = geometry.index_zyx_to_points(voxels, coordinates)
-                cases[case].append(Prompt(names[item.label], tuple(map(tuple, clicks.tolist()))))
+            try:
+                cases[case] = _click_on_case(case, label_paths[case], geometry, clicks)
+            except NoPlaceError as error:
+                if not skip_impossible:
+                    raise NoPlaceError(f"{error}; choose another place or pass --skip_impossible.") from error
+                cases[case], skipped[case] = [], f"{error}."
+    for reason in skipped.values():
+        _logger.warning("No prompt: %s", reason)
+    write_skipped(output, skipped)
     return save_prompt_file(output, cases, coordinates=coordinates)
 
 
-def _chosen_labels(dataset_json: Path, only_labels: Sequence[str | int] | None) -> dict[int, str]:
-    """Value -> name of the labels to click on."""
+def _click_on_case(case: str, label_path: Path, geometry: ImageGeometry, clicks: _Clicks) -> list[Prompt]:
+    array, _ = read_label_map(label_path)
+    rng = np.random.default_rng(seed_of_case(case, clicks.seed))
+    objects = [
+        item
+        for item in find_objects(array, list(clicks.names), per=clicks.per)
+        if item.size_voxels * geometry.voxel_volume_mm3 >= clicks.min_volume_mm3
+    ]
+    spacing_zyx_mm = geometry.spacing_zyx_mm
+    places = ClickPlaces(
+        array,
+        where=clicks.where,
+        distance_mm=clicks.distance_mm,
+        spacing_zyx_mm=spacing_zyx_mm,
+        ignore_label=clicks.ignore_label,
+    )
+    order: Inside = "centre" if clicks.where == "centre" else "random"
+    prompts = []
+    for number, item in enumerate(objects, start=1):
+        name = clicks.names[item.label]
+        try:
+            place = places.of(item)
+        except NoPlaceError as error:
+            where = f"Label map {label_path}, case {case!r}, object {number} ({name!r})"
+            raise NoPlaceError(f"{where}: {error}") from error
+        voxels = sample_points(place, clicks.points, rng, where=order, spacing_zyx_mm=spacing_zyx_mm)
+        points = geometry.index_zyx_to_points(voxels, clicks.coordinates)
+        prompts.append(Prompt(name, tuple(map(tuple, points.tolist()))))
+    return prompts
+
+
+def _chosen_labels(dataset_json: Path, only_labels: Sequence[str | int] | None) -> tuple[dict[int, str], int | None]:
+    """Value -> name of the labels to click on, and the value of the ignore label if there is one."""
     known = read_labels(dataset_json)
     by_value = {value: name for name, value in foreground_labels(known).items()}
     if not by_value:
         raise UserError(f"{dataset_json} has no foreground label of a single value; nothing can be clicked on.")
+    ignore = known.get("ignore")
+    ignore_label = ignore if isinstance(ignore, int) else None
     if only_labels is None:
-        return by_value
+        return by_value, ignore_label
     values = [resolve_label(label, known, where=str(dataset_json)) for label in only_labels]
-    return {value: by_value[value] for value in values}
+    return {value: by_value[value] for value in values}, ignore_label
 
 
 def _common_geometry(image: Path, label: Path) -> ImageGeometry:
