@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,3 +52,31 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is a folder where a JSON file is needed; name the file.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); mend or recreate the file.") from error
+
+
+@contextmanager
+def locked(path: Path, *, wait_seconds: float, doing: str) -> Iterator[None]:
+    """Keep other processes out while the block runs; the lock ends with the process, however it ends.
+
+    Args:
+        path: Lock file; it stays.
+        wait_seconds: How long to wait for another holder.
+        doing: What the holder does, for the message.
+
+    Raises:
+        UserError: If another process still holds the lock then.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + wait_seconds
+    with path.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise UserError(f"Another process is {doing} (lock {path}); wait for it or stop it.") from error
+                time.sleep(0.2)
+        yield

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
@@ -17,14 +20,18 @@ from nnunetv2_promise.files import read_json, write_json
 
 @dataclass(frozen=True)
 class Step:
-    """One command of a job.
+    """One command of a job, or one function of ours.
 
     Attributes:
         name: Short and unique; names the step's stamp and log file.
         title: What it does, in a few plain words.
-        command: Program and arguments.
+        command: Program and arguments; for a function, what identifies its work.
         resume: Arguments added when the step was interrupted and ``resumable`` says that it can go on.
         resumable: Whether there is something to go on from.
+        action: A function that runs in this process instead of the command.
+        needs: Steps whose result it uses; it runs again after one of them ran. None stands for all earlier ones.
+        already: Whether the result lies there although this job did not make it.
+        prefix: Program and arguments that the command is run through; no part of what is printed.
     """
 
     name: str
@@ -32,43 +39,78 @@ class Step:
     command: tuple[str, ...]
     resume: tuple[str, ...] = ()
     resumable: Callable[[], bool] = lambda: False
+    action: Callable[[], None] | None = None
+    needs: tuple[str, ...] | None = None
+    already: Callable[[], bool] = lambda: False
+    prefix: tuple[str, ...] = ()
 
 
-def run_steps(steps: Sequence[Step], folder: Path, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Run the steps that are not done yet; everything after a step that ran is run as well.
+def run_steps(
+    steps: Sequence[Step],
+    folder: Path,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    *,
+    echo: bool = True,
+) -> None:
+    """Run the steps that are not done yet, and those that need a step that ran.
 
-    A step's output goes to the terminal and, as one file per step, to ``folder/logs``. Its stamp in ``folder/done``
-    holds its command, so a step whose command changed is run again.
+    A step's output goes to one file per step in ``folder/logs`` and, if ``echo`` is set, to the terminal. Its stamp in
+    ``folder/done`` holds its command, so a step whose command changed is run again.
 
     Args:
         steps: In order.
         folder: The job's folder.
         environment: Variables that the steps need beside the present ones.
         say: Prints one line.
+        echo: Whether the output of commands is shown.
 
     Raises:
         UserError: If a command is missing or fails.
     """
-    done_folder, log_folder = folder / "done", folder / "logs"
-    log_folder.mkdir(parents=True, exist_ok=True)
-    stale = False
+    stamps = {step.name: folder / "done" / f"{step.name}.json" for step in steps}
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    ran: set[str] = set()
     for number, step in enumerate(steps, start=1):
-        stamp = done_folder / f"{step.name}.json"
+        stamp = stamps[step.name]
         heading = f"[{number}/{len(steps)}] {step.title}"
+        stale = bool(ran if step.needs is None else ran & set(step.needs))
         seconds = None if stale else _seconds_of(stamp, step)
         if seconds is not None:
             say(f"{heading}: done before, in {seconds:.0f} s")
             continue
+        if not stale and not stamp.exists() and step.already():
+            say(f"{heading}: lies there already")
+            continue
         # What lies there from a step whose input changed since is not gone on from.
         command = step.command + (step.resume if not stale and step.resumable() else ())
-        stale = True
-        for later in steps[number - 1 :]:
-            (done_folder / f"{later.name}.json").unlink(missing_ok=True)
-        say(f"\n{heading}\n$ {shlex.join(command)}")
-        seconds = _run(command, log_folder / f"{step.name}.txt", environment)
-        resumed = command != step.command
-        content = {"title": step.title, "command": list(step.command), "seconds": round(seconds, 1), "resumed": resumed}
-        write_json(content, stamp)
+        for name in _needing(step.name, steps):
+            stamps[name].unlink(missing_ok=True)
+        ran.add(step.name)
+        say(f"\n{heading}\n$ {shlex.join(command)}" if echo else f"{heading}: {shlex.join(command)}")
+        content = {"title": step.title, "command": list(step.command), "resumed": command != step.command}
+        start = time.monotonic()
+        if step.action is not None:
+            step.action()
+        else:
+            _run((*step.prefix, *command), folder / "logs" / f"{step.name}.txt", environment, echo=echo)
+        write_json({**content, "seconds": round(time.monotonic() - start, 1)}, stamp)
+
+
+def read_stamp(folder: Path, name: str) -> dict[str, Any] | None:
+    """What was noted when a step of a job's folder was done: title, command, seconds, resumed; None if it is not."""
+    stamp = folder / "done" / f"{name}.json"
+    return read_json(stamp) if stamp.is_file() else None
+
+
+def _needing(name: str, steps: Sequence[Step]) -> set[str]:
+    """A step and every later one that needs it, directly or through others."""
+    found = {name}
+    for position, step in enumerate(steps):
+        earlier = {other.name for other in steps[:position]} if step.needs is None else set(step.needs)
+        if earlier & found:
+            found.add(step.name)
+    return found
 
 
 def _seconds_of(stamp: Path, step: Step) -> float | None:
@@ -79,34 +121,56 @@ def _seconds_of(stamp: Path, step: Step) -> float | None:
     return float(content["seconds"]) if content["command"] == list(step.command) else None
 
 
-def _run(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> float:
-    """Run one command, copying its output to the terminal and to ``log``; the seconds it took."""
-    start = time.monotonic()
-    full_environment = {**os.environ, **environment, "PATH": _path_with_our_commands(), "PYTHONUNBUFFERED": "1"}
-    with log.open("w", encoding="utf-8", newline="") as log_file:
-        try:
-            process = subprocess.Popen(
-                list(command),
-                env=full_environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                errors="replace",
-            )
-        except FileNotFoundError as error:
-            raise UserError(f"The command {command[0]} is not installed; install the package and run again.") from error
-        with process:
-            for line in process.stdout or ():
+def _run(command: Sequence[str], log: Path, environment: Mapping[str, str], *, echo: bool) -> None:
+    """Run one command, copying its output to ``log`` and to the terminal."""
+    with log.open("w", encoding="utf-8", newline="") as log_file, _started(command, environment) as process:
+        for line in process.stdout or ():
+            log_file.write(line)
+            log_file.flush()
+            if echo:
                 sys.stdout.write(line)
                 sys.stdout.flush()
-                log_file.write(line)
     if process.returncode:
         raise UserError(
-            f"{command[0]} failed with exit code {process.returncode}; read {log}, mend the cause and run again "
-            "(finished steps are kept)."
+            f"{_program(command)} failed with exit code {process.returncode}{_last_error(log)}; read {log}, mend the "
+            "cause and run again (finished steps are kept)."
         )
-    return time.monotonic() - start
+
+
+@contextmanager
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A running command in a session of its own, which is ended with everything that it started if we are stopped."""
+    try:
+        process = subprocess.Popen(
+            list(command),
+            env={**os.environ, **environment, "PATH": _path_with_our_commands(), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"The command {command[0]} is not installed; install the package and run again.") from error
+    with process:
+        try:
+            yield process
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def _program(command: Sequence[str]) -> str:
+    """The program that failed: the one behind ``--`` if it was run through another."""
+    return command[command.index("--") + 1] if "--" in command else command[0]
+
+
+def _last_error(log: Path) -> str:
+    """The last one-line error that our commands printed."""
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("Error: ")]
+    return f" ({lines[-1].removeprefix('Error: ').rstrip('.')})" if lines else ""
 
 
 def _path_with_our_commands() -> str:

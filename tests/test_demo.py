@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,76 +17,10 @@ from nnunetv2_promise.demo.clicks import list_clicks, score_mask
 from nnunetv2_promise.demo.figures import load_view
 from nnunetv2_promise.demo.generate import generate
 from nnunetv2_promise.demo.training_log import read_curve
-from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.prompts.geometry import ImageGeometry
 from nnunetv2_promise.prompts.schema import Prompt, load_prompt_file, save_prompt_file
-from nnunetv2_promise.steps import Step, run_steps
-
-# --- steps
-
-
-def python_step(name: str, code: str, **more: object) -> Step:
-    return Step(name, f"Do {name}", (sys.executable, "-c", code), **more)
-
-
-def note(folder: Path, text: str) -> str:
-    """Code that appends a word to a file."""
-    return f"open({str(folder / 'trace')!r}, 'a').write({text!r})"
-
-
-def run(steps: list[Step], folder: Path) -> list[str]:
-    said: list[str] = []
-    run_steps(steps, folder, {"PROMISE_TEST": "7"}, said.append)
-    return said
-
-
-def test_steps_run_in_order_and_not_again(tmp_path: Path) -> None:
-    steps = [python_step(name, note(tmp_path, name)) for name in "abc"]
-    said = run(steps, tmp_path)
-    assert (tmp_path / "trace").read_text() == "abc"
-    assert sum(line.count("$ ") for line in said) == 3
-    said = run(steps, tmp_path)
-    assert (tmp_path / "trace").read_text() == "abc"
-    assert all("done before" in line for line in said)
-
-
-def test_changed_command_runs_again_with_all_after_it(tmp_path: Path) -> None:
-    run([python_step(name, note(tmp_path, name)) for name in "abc"], tmp_path)
-    run([python_step(name, note(tmp_path, name.upper() if name == "b" else name)) for name in "abc"], tmp_path)
-    assert (tmp_path / "trace").read_text() == "abcBc"
-
-
-def test_failed_step_names_its_log_and_later_runs_go_on_from_it(tmp_path: Path) -> None:
-    broken = python_step("b", "print('the cause'); raise SystemExit(3)")
-    with pytest.raises(UserError, match=r"exit code 3; read .*b\.txt"):
-        run([python_step("a", note(tmp_path, "a")), broken, python_step("c", note(tmp_path, "c"))], tmp_path)
-    assert "the cause" in (tmp_path / "logs" / "b.txt").read_text()
-    run([python_step(name, note(tmp_path, name)) for name in "abc"], tmp_path)
-    assert (tmp_path / "trace").read_text() == "abc"
-
-
-def test_interrupted_step_is_resumed_but_not_when_its_input_changed(tmp_path: Path) -> None:
-    def steps(first: str) -> list[Step]:
-        show = f"import sys; open({str(tmp_path / 'trace')!r}, 'a').write(' '.join(sys.argv[1:]) + ';')"
-        return [
-            python_step("a", first),
-            python_step("b", show, resume=("--c",), resumable=lambda: True),
-        ]
-
-    run([steps("pass")[0]], tmp_path)
-    run(steps("pass"), tmp_path)
-    assert (tmp_path / "trace").read_text() == "--c;"
-    assert json.loads((tmp_path / "done" / "b.json").read_text())["resumed"] is True
-    run(steps("1"), tmp_path)
-    assert (tmp_path / "trace").read_text() == "--c;;"
-
-
-def test_steps_get_the_environment_and_missing_commands_are_named(tmp_path: Path) -> None:
-    run([python_step("a", "import os; assert os.environ['PROMISE_TEST'] == '7'")], tmp_path)
-    with pytest.raises(UserError, match="no_such_command is not installed"):
-        run([Step("b", "Fail", ("no_such_command",))], tmp_path)
-
+from nnunetv2_promise.steps import Step
 
 # --- training log
 

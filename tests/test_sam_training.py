@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from commands import DATASET_ID, PLANS, Workspace
 
 from nnunetv2_promise.inference.settings import PromptSettings
+from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 
 SAM_PLANS = "SAMPlans"
 
@@ -52,14 +55,41 @@ def test_stock_plans_mean_sams_vit_b_on_nnunets_patch() -> None:
     assert (settings.sam_checkpoint, settings.initial_lr) == ("vit_b", 4e-4)
 
 
-@pytest.mark.slow
-def test_sam_stays_frozen_through_the_whole_command(workspace: Workspace, tmp_path: Path) -> None:
+def write_sam_file(folder: Path) -> dict[str, torch.Tensor]:
+    """A file as ``nnUNetv2_promise_download_sam vit_b`` leaves it, with random weights; what is in it."""
     from segment_anything import sam_model_registry
 
     torch.manual_seed(0)
-    file = tmp_path / "sam_vit_b_01ec64.pth"
     sam = sam_model_registry["vit_b"]().state_dict()
-    torch.save(sam, file)
+    torch.save(sam, folder / "sam_vit_b_01ec64.pth")
+    return sam
+
+
+@pytest.mark.slow
+def test_stock_plans_train_and_predict_without_naming_plans(workspace: Workspace, tmp_path: Path) -> None:
+    write_sam_file(tmp_path)
+    # nnU-Net's planner fails where nnUNet_n_proc_DA asks for no worker.
+    workspace.run("nnUNetv2_plan_and_preprocess", "-d", DATASET_ID, "-c", "3d_fullres", nnUNet_n_proc_DA="1")
+    trainer, sam = "ProMISeTrainer_1epoch", {"nnUNet_promise_sam": str(tmp_path)}
+    done = workspace.run("nnUNetv2_train", DATASET_ID, "3d_fullres", "0", "-tr", trainer, "-device", "cpu", **sam)
+    assert "SAM weights" in done.stdout
+    prompts = tmp_path / "prompts.json"
+    clicks = [Prompt(label="organ", points=((6.0, 5.0, 4.0),))]
+    save_prompt_file(prompts, {"scan_008": clicks, "scan_009": clicks}, coordinates="voxel")
+    workspace.run(
+        "nnUNetv2_predict", "-i", workspace.images, "-o", tmp_path / "masks", "-d", DATASET_ID, "-c", "3d_fullres",
+        "-f", "0", "-tr", trainer, "-device", "cpu", "-npp", "1", "-nps", "1", nnUNet_prompts=str(prompts),
+    )  # fmt: skip
+    for name in ("scan_008", "scan_009"):
+        mask = sitk.ReadImage(str(tmp_path / "masks" / f"{name}.nii.gz"))
+        image = sitk.ReadImage(str(workspace.images / f"{name}_0000.nii.gz"))
+        assert mask.GetSize() == image.GetSize()
+        assert set(np.unique(sitk.GetArrayFromImage(mask))) <= {0, 1}
+
+
+@pytest.mark.slow
+def test_sam_stays_frozen_through_the_whole_command(workspace: Workspace, tmp_path: Path) -> None:
+    sam, file = write_sam_file(tmp_path), tmp_path / "sam_vit_b_01ec64.pth"
     plan_with_sam(workspace, "vit_b")
     trainer = "ProMISeTrainer_1epoch"
     arguments = [DATASET_ID, "3d_fullres", "0", "-tr", trainer, "-p", SAM_PLANS, "-device", "cpu"]

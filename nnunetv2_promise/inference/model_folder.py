@@ -15,12 +15,15 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_promise import trainers
 from nnunetv2_promise.dataset.environment import dataset_name_of
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
+from nnunetv2_promise.nnunet_trainers import find_trainer
+from nnunetv2_promise.trainers import ProMISeTrainer
 
 if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
     from nnunetv2_promise.inference.predict import PredictionRequest
 
 CHECKPOINT_KEYS = ("network_weights", "init_args", "trainer_name")
@@ -92,20 +95,27 @@ class ModelFolder:
             missing = [key for key in CHECKPOINT_KEYS if key not in content]
             if missing:
                 raise UserError(f"{path} has no '{missing[0]}'; it is no nnU-Net checkpoint. Name the file with -chk.")
-            if not hasattr(trainers, str(content["trainer_name"])):
+            trainer = find_trainer(str(content["trainer_name"]))
+            if trainer is None:
+                raise UserError(
+                    f"{path} was written by {content['trainer_name']}, which is not found; add the folder of that "
+                    "trainer to the variable nnUNet_extTrainer."
+                )
+            if not issubclass(trainer, ProMISeTrainer):
                 raise UserError(
                     f"{path} was written by {content['trainer_name']}, which takes no prompts; "
                     "use nnUNetv2_predict for it, or the folder of a ProMISe model."
                 )
-            self._check_weights(path, content, configuration)
+            self._check_weights(path, content, configuration, trainer)
 
-    def _check_weights(self, path: Path, content: dict[str, Any], configuration: str) -> None:
+    def _check_weights(
+        self, path: Path, content: dict[str, Any], configuration: str, trainer: type[nnUNetTrainer]
+    ) -> None:
         plans = PlansManager(self.plans)
         settings = plans.get_configuration(configuration)
         channels = determine_num_input_channels(plans, settings, self.dataset_json)
         heads = plans.get_label_manager(self.dataset_json).num_segmentation_heads
         with torch.device("meta"):
-            trainer = getattr(trainers, content["trainer_name"])
             expected = trainer.build_network_architecture(plans, settings, channels, heads).state_dict()
         weights = content["network_weights"]
         for name, tensor in expected.items():

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 VARIABLE = "nnUNet_extTrainer"
 
@@ -13,9 +19,29 @@ def trainer_folder() -> Path:
     return Path(__file__).resolve().parent
 
 
-def make_trainers_known() -> None:
-    """Let nnU-Net find our trainers in this process and its children, whether or not the user exported the folder."""
+def trainer_search_path() -> str:
+    """The value of ``nnUNet_extTrainer`` with which nnU-Net finds the user's trainers and ours."""
     folder = str(trainer_folder())
     known = [path for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
-    if folder not in known:
-        os.environ[VARIABLE] = os.pathsep.join([*known, folder])
+    return os.pathsep.join(known if folder in known else [*known, folder])
+
+
+def make_trainers_known() -> None:
+    """Let nnU-Net find our trainers in this process and its children, whether or not the user exported the folder."""
+    os.environ[VARIABLE] = trainer_search_path()
+
+
+def find_trainer(name: str) -> type[nnUNetTrainer] | None:
+    """The trainer that ``nnUNetv2_train -tr NAME`` would use: nnU-Net's, the user's or ours; None if there is none."""
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    from nnunetv2_promise import trainers
+
+    if name in trainers.__all__:
+        return getattr(trainers, name)
+    make_trainers_known()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return recursive_find_trainer_class_by_name(name)
+    except (RuntimeError, AssertionError):
+        return None
