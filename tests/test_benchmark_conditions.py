@@ -18,7 +18,7 @@ from nnunetv2_promise.benchmark.conditions import (
 )
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.prompts.schema import load_prompt_file
-from nnunetv2_promise.prompts.skipped import load_skipped, skipped_file
+from nnunetv2_promise.prompts.skipped import skipped_cases, skipped_file
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_write_prompts_where_it_cannot_be_had_the_case_is_left_out(
         with caplog.at_level(logging.WARNING):
             cases = written(dataset, condition)
         assert {case: len(prompts) for case, prompts in cases.items()} == {"empty": 0, "large": 1, "small": 0}
-        skipped = load_skipped(dataset / condition.name / "prompts.json")
+        skipped = skipped_cases(dataset / condition.name / "prompts.json")
         assert list(skipped) == ["small"]
         (message,) = caplog.messages
         assert skipped["small"] in message

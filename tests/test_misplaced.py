@@ -27,7 +27,7 @@ from nnunetv2_promise.prompts.misplaced import (
 from nnunetv2_promise.prompts.objects import find_objects, seed_of_case
 from nnunetv2_promise.prompts.schema import load_prompt_file
 from nnunetv2_promise.prompts.simulate import simulate_prompts
-from nnunetv2_promise.prompts.skipped import load_skipped, skipped_file
+from nnunetv2_promise.prompts.skipped import skipped_cases, skipped_file
 
 SPACING_ZYX_MM = (4.0, 2.0, 0.5)
 Voxels = set[tuple[int, ...]]
@@ -330,20 +330,20 @@ def test_simulate_skips_whole_cases_and_says_so(dataset: Path, capsys: pytest.Ca
     assert main(command(dataset, *options)) == 0
     cases = load_prompt_file(dataset / "prompts.json").cases
     assert [len(cases[case]) for case in "abc"] == [3, 0, 0]
-    skipped = load_skipped(dataset / "prompts.json")
+    skipped = skipped_cases(dataset / "prompts.json")
     assert list(skipped) == ["b"]
     assert "case 'b', object 1 ('organ'): no voxel outside" in skipped["b"]
     shown = capsys.readouterr().out
     assert "3 cases, 3 objects, 1 cases without an object" in shown
     assert "prompts.skipped.json: 1 cases in which no such click could be had" in shown
     assert main(command(dataset)) == 0
-    assert load_skipped(dataset / "prompts.json") == {}
+    assert skipped_cases(dataset / "prompts.json") == {}
 
 
-def test_load_skipped_of_a_broken_file_is_refused(tmp_path: Path) -> None:
+def test_skipped_cases_of_a_broken_file_is_refused(tmp_path: Path) -> None:
     skipped_file(tmp_path / "p.json").write_text("[1]")
     with pytest.raises(UserError, match=r"p\.skipped\.json does not map cases to reasons"):
-        load_skipped(tmp_path / "p.json")
+        skipped_cases(tmp_path / "p.json")
 
 
 def test_skipped_file_is_beside_the_prompt_file() -> None:

@@ -113,10 +113,10 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 
 def _simulate(arguments: dict) -> None:
     from nnunetv2_promise.prompts.simulate import simulate_prompts
-    from nnunetv2_promise.prompts.skipped import load_skipped, skipped_file
+    from nnunetv2_promise.prompts.skipped import skipped_cases, skipped_file
 
     written = simulate_prompts(arguments.pop("images"), arguments.pop("labels"), arguments.pop("output"), **arguments)
-    skipped = load_skipped(written.path)
+    skipped = skipped_cases(written.path)
     objects = sum(len(prompts) for prompts in written.cases.values())
     empty = sum(not prompts for prompts in written.cases.values()) - len(skipped)
     print(f"{written.path}: {len(written.cases)} cases, {objects} objects, {empty} cases without an object.")  # noqa: T201

@@ -28,7 +28,7 @@ def write_skipped(prompts: Path | str, reasons: Mapping[str, str]) -> None:
         skipped_file(prompts).unlink(missing_ok=True)
 
 
-def load_skipped(prompts: Path | str) -> dict[str, str]:
+def skipped_cases(prompts: Path | str) -> dict[str, str]:
     """The cases that were left out of a prompt file, with the reason; empty if there are none.
 
     A prompt file lists such a case with no prompt, as it does a case without an object; only the latter is right with
