@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -15,11 +14,7 @@ import numpy as np
 import pytest
 import torch
 from commands import DATASET, DATASET_ID, PLANS, Workspace
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.trainers import timed
-from nnunetv2_promise.trainers.timed import MINUTES_VARIABLE, minutes_from_environment
 from nnunetv2_promise.training.checks import check_supported
 
 ONE = "ProMISeTrainer_1epoch"
@@ -108,42 +103,6 @@ def test_pretrained_weights_are_taken(trained: Workspace, tmp_path: Path) -> Non
     done = trained.train(ONE, "-pretrained_weights", str(source), fold=1)
     assert "Loading pretrained weights" in done.stdout
     assert (trained.model(ONE) / "fold_1" / "checkpoint_final.pth").is_file()
-
-
-def test_timed_training_runs_its_whole_schedule(workspace: Workspace) -> None:
-    trainer = "ProMISeTrainer_timed"
-    done = workspace.run(
-        "nnUNetv2_train", DATASET_ID, "3d_fullres", "0", "-tr", trainer, "-p", PLANS, "-device", "cpu",
-        nnUNet_promise_minutes="0.1",
-    )  # fmt: skip
-    assert re.search(r"Trained \S+ minutes", done.stdout)
-    rates = [float(rate) for rate in re.findall(r"Current learning rate: (\S+)", done.stdout)]
-    assert len(rates) == 20
-    assert rates == sorted(rates, reverse=True)
-
-
-@pytest.mark.parametrize("seconds_per_step", [0.05, 0.5, 2.0])
-def test_timed_epochs_end_on_time_on_fast_and_slow_machines(
-    seconds_per_step: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a clock of our own: the machine gets three times slower half way."""
-    now = 0.0
-    monkeypatch.setattr(timed, "monotonic", lambda: now)
-    monkeypatch.setattr(nnUNetTrainer, "on_epoch_start", lambda self: None)
-    trainer = object.__new__(timed.nnUNetTrainer_timed)
-    trainer.num_epochs, trainer.current_epoch, trainer.num_iterations_per_epoch = 20, 0, 4
-    trainer.epoch_began, trainer.deadline = None, 600.0
-    for trainer.current_epoch in range(20):
-        trainer.on_epoch_start()
-        now += trainer.num_iterations_per_epoch * seconds_per_step * (3 if now > 300 else 1)
-    assert now == pytest.approx(600, rel=0.05)
-
-
-@pytest.mark.parametrize("value", ["", "soon", "-1", "0", "nan", "inf"])
-def test_minutes_must_be_a_positive_number(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MINUTES_VARIABLE, value)
-    with pytest.raises(UserError, match="nnUNet_promise_minutes is"):
-        minutes_from_environment()
 
 
 def test_leaking_split_is_refused(workspace: Workspace) -> None:

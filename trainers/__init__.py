@@ -17,8 +17,20 @@ from nnunetv2_promise.trainers.lengths import (
     ProMISeTrainer_100epochs,
     ProMISeTrainer_500epochs,
 )
+from nnunetv2_promise.trainers.limited import (
+    ProMISeTrainer_C_limited,
+    ProMISeTrainer_limited,
+    ProMISeTrainer_R_B_limited,
+    ProMISeTrainer_R_limited,
+    ProMISeTrainer_TwoAdapters_limited,
+    ProMISeTrainer_UpConv_limited,
+    SAMAdapter3DTrainer_limited,
+    SwinUNETRTrainer_limited,
+    UXNet3DTrainer_limited,
+    nnFormerTrainer_limited,
+    nnUNetTrainer_limited,
+)
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
-from nnunetv2_promise.trainers.timed import ProMISeTrainer_timed, nnUNetTrainer_timed
 
 __all__ = [
     "ProMISeTrainer",
@@ -29,14 +41,23 @@ __all__ = [
     "ProMISeTrainer_100epochs",
     "ProMISeTrainer_500epochs",
     "ProMISeTrainer_C",
+    "ProMISeTrainer_C_limited",
     "ProMISeTrainer_R",
     "ProMISeTrainer_R_B",
+    "ProMISeTrainer_R_B_limited",
+    "ProMISeTrainer_R_limited",
     "ProMISeTrainer_TwoAdapters",
+    "ProMISeTrainer_TwoAdapters_limited",
     "ProMISeTrainer_UpConv",
-    "ProMISeTrainer_timed",
+    "ProMISeTrainer_UpConv_limited",
+    "ProMISeTrainer_limited",
     "SAMAdapter3DTrainer",
+    "SAMAdapter3DTrainer_limited",
     "SwinUNETRTrainer",
+    "SwinUNETRTrainer_limited",
     "UXNet3DTrainer",
+    "UXNet3DTrainer_limited",
     "nnFormerTrainer",
-    "nnUNetTrainer_timed",
+    "nnFormerTrainer_limited",
+    "nnUNetTrainer_limited",
 ]

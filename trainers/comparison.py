@@ -15,7 +15,6 @@ import torch
 from monai.optimizers import WarmupCosineSchedule
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -24,14 +23,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from nnunetv2_promise.network_architectures.nnformer import NNFormer
 from nnunetv2_promise.network_architectures.swin_unetr import PaddedSwinUNETR, load_self_supervised
 from nnunetv2_promise.network_architectures.ux_net import UXNet3D
-from nnunetv2_promise.trainers.promise import ProMISeTrainer
-from nnunetv2_promise.training.seeding import seed_everything
+from nnunetv2_promise.trainers.restartable import RestartableTraining
 
 SWIN_WEIGHTS_VARIABLE = "nnUNet_promise_swin_unetr"
 """Environment variable with the path of self-supervised weights; random start if it is not set."""
 
 
-class ComparisonTrainer(nnUNetTrainer):
+class ComparisonTrainer(RestartableTraining):
     """What the comparison trainers share: they are seeded, restartable, and refuse 2D.
 
     Class attributes are the knobs that variants turn.
@@ -40,7 +38,6 @@ class ComparisonTrainer(nnUNetTrainer):
     epochs: ClassVar[int] = 1000
     iterations_per_epoch: ClassVar[int] = 250
     val_iterations_per_epoch: ClassVar[int] = 50
-    seed: ClassVar[int] = 0
     learning_rate: ClassVar[float] = 1e-2
     decay: ClassVar[float] = 3e-5
     deep_supervision: ClassVar[bool] = False
@@ -83,11 +80,6 @@ class ComparisonTrainer(nnUNetTrainer):
             in_channels=num_input_channels, out_channels=num_output_channels, **cls.network_options
         )
 
-    def initialize(self) -> None:
-        """Seed, then build."""
-        seed_everything(self.seed, self.fold, "network")
-        super().initialize()
-
     @property
     def bare_network(self) -> Any:
         """The network without DDP's and the compiler's wrappers."""
@@ -99,27 +91,6 @@ class ComparisonTrainer(nnUNetTrainer):
 
     def plot_network_architecture(self) -> None:
         """nnU-Net's plot fails for these networks and logs a page of errors."""
-
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> Any:
-        """nnU-Net's augmentation, made repeatable as in ``ProMISeTrainer``."""
-        return ProMISeTrainer.get_training_transforms(*args, **kwargs)
-
-    def on_train_start(self) -> None:
-        """Seed the data loading, then nnU-Net's start."""
-        seed_everything(self.seed, self.fold, self.local_rank, "data", self.current_epoch)
-        super().on_train_start()
-
-    def on_epoch_start(self) -> None:
-        """Seed by the epoch's number, so that a resumed training draws what an undisturbed one draws."""
-        seed_everything(self.seed, self.fold, self.local_rank, self.current_epoch)
-        super().on_epoch_start()
-
-    def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, written under another name and renamed, so that a kill leaves the previous one."""
-        super().save_checkpoint(filename + ".tmp")
-        if self.local_rank == 0 and not self.disable_checkpointing:
-            os.replace(filename + ".tmp", filename)
 
 
 class UXNet3DTrainer(ComparisonTrainer):

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,16 +18,16 @@ from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 from nnunetv2_promise.inference.settings import PromptSettings
 from nnunetv2_promise.network_architectures import ProMISe, load_sam_encoder
 from nnunetv2_promise.sam_weights import find_sam_weights
+from nnunetv2_promise.trainers.restartable import RestartableTraining
 from nnunetv2_promise.training.checks import check_supported
 from nnunetv2_promise.training.data_loading import make_dataloaders
 from nnunetv2_promise.training.losses import ProMISeLoss
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget, prompt_batch
 from nnunetv2_promise.training.records import write_model_card, write_run_record
-from nnunetv2_promise.training.seeding import seed_everything
 from nnunetv2_promise.training.validation import click_scores, predict_validation_cases, summarise_validation
 
 
-class ProMISeTrainer(nnUNetTrainer):
+class ProMISeTrainer(RestartableTraining):
     """Trains ProMISe on nnU-Net's preprocessed data (paper, sections 2 and 3.1).
 
     The model is label-agnostic: each patch trains on one label that is present in it. Class attributes are the knobs
@@ -42,7 +38,6 @@ class ProMISeTrainer(nnUNetTrainer):
     network: nn.Module
 
     epochs: ClassVar[int] = 200
-    seed: ClassVar[int] = 0
     architecture_overrides: ClassVar[dict[str, Any]] = {}
     boundary_weight: ClassVar[float] = 10.0
     object_points: ClassVar[int] = 10
@@ -93,8 +88,7 @@ class ProMISeTrainer(nnUNetTrainer):
         return PromptedNetwork(network, patch_size=settings.patch_size, heads=num_output_channels)
 
     def initialize(self) -> None:
-        """Seed, build, load SAM's weights where the plans ask for them, wrap for DDP."""
-        seed_everything(self.seed, self.fold, "network")
+        """Build, load SAM's weights where the plans ask for them, wrap for DDP."""
         # nnU-Net's own wrapping fits CUDA only and would come before the weights.
         is_ddp, self.is_ddp = self.is_ddp, False
         super().initialize()
@@ -157,15 +151,6 @@ class ProMISeTrainer(nnUNetTrainer):
         self.inference_allowed_mirroring_axes = None
         return augmentation
 
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
-        """nnU-Net's augmentation, without its race between two ways to blur, which differ in the last bits."""
-        transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs)
-        for step in transforms.transforms:
-            if isinstance(getattr(step, "transform", None), GaussianBlurTransform):
-                step.transform.benchmark = False
-        return transforms
-
     def get_dataloaders(self) -> tuple[Any, Any]:
         """nnU-Net's loaders, with foreground patches centred as at prediction."""
         return make_dataloaders(self)
@@ -186,16 +171,10 @@ class ProMISeTrainer(nnUNetTrainer):
         return dataset_tr, dataset_val
 
     def on_train_start(self) -> None:
-        """Seed the data loading, then nnU-Net's start; keep a record of the run beside its checkpoints."""
-        seed_everything(self.seed, self.fold, self.local_rank, "data", self.current_epoch)
+        """Keep a record of the run beside its checkpoints."""
         super().on_train_start()
         if self.local_rank == 0:
             write_run_record(self)
-
-    def on_epoch_start(self) -> None:
-        """Seed by the epoch's number, so that a resumed training draws what an undisturbed one draws."""
-        seed_everything(self.seed, self.fold, self.local_rank, self.current_epoch)
-        super().on_epoch_start()
 
     def _prompt(self, segmentation: torch.Tensor, *, object_points: int, random_points: int) -> PromptedTarget:
         return prompt_batch(
@@ -232,12 +211,6 @@ class ProMISeTrainer(nnUNetTrainer):
         loss = self.loss(logits, prompted.target, ignored)
         scores = click_scores(logits, prompted, len(self.label_manager.foreground_labels), ignored)
         return {"loss": loss.detach().cpu().numpy(), **scores}
-
-    def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, written under another name and renamed, so that a kill leaves the previous one."""
-        super().save_checkpoint(filename + ".tmp")
-        if os.path.isfile(filename + ".tmp"):
-            os.replace(filename + ".tmp", filename)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """nnU-Net's loading; SAM's own file is not needed then, the checkpoint holds its weights."""

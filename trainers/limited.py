@@ -1,0 +1,183 @@
+"""Trainings of a given number of minutes or epochs, so that methods can be compared at equal cost."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from time import monotonic
+from typing import ClassVar
+
+from torch import distributed
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.trainers import ablations
+from nnunetv2_promise.trainers.comparison import SwinUNETRTrainer, UXNet3DTrainer, nnFormerTrainer
+from nnunetv2_promise.trainers.promise import ProMISeTrainer
+from nnunetv2_promise.trainers.restartable import RestartableTraining
+
+MINUTES_VARIABLE = "nnUNet_promise_minutes"
+EPOCHS_VARIABLE = "nnUNet_promise_epochs"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may cost: minutes or epochs, the other is None."""
+
+    minutes: float | None = None
+    epochs: int | None = None
+
+
+def budget_from_environment() -> Budget:
+    """The budget that ``nnUNet_promise_minutes`` or ``nnUNet_promise_epochs`` gives.
+
+    Raises:
+        UserError: If neither or both are set, or the one that is set is no positive number or no whole one.
+    """
+    minutes, epochs = os.environ.get(MINUTES_VARIABLE, ""), os.environ.get(EPOCHS_VARIABLE, "")
+    if bool(minutes) == bool(epochs):
+        which = "both are set" if minutes else "neither is set"
+        raise UserError(
+            f"{MINUTES_VARIABLE} and {EPOCHS_VARIABLE}: {which}; set one of these variables to what training may take."
+        )
+    return Budget(minutes=_minutes(minutes)) if minutes else Budget(epochs=_epochs(epochs))
+
+
+def _minutes(value: str) -> float:
+    try:
+        minutes = float(value)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise UserError(f"{MINUTES_VARIABLE} is '{value}'; set it to the minutes that training may take, such as 30.")
+    return minutes
+
+
+def _epochs(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value)):
+        raise UserError(f"{EPOCHS_VARIABLE} is '{value}'; set it to a whole number of epochs, 1 or more.")
+    return int(value)
+
+
+class OutOfTime(Exception):  # noqa: N818 - an end that is foreseen, no error
+    """Leaves nnU-Net's loop over epochs."""
+
+
+class LimitedTraining(RestartableTraining):
+    """A training within a budget that the environment gives, with a full learning rate schedule.
+
+    Epochs: that many, all else is the trainer's own.
+
+    Minutes: the number of epochs is fixed; their length follows the time that the last one took, so that training ends
+    on time whatever else the machine does. Validation between epochs is kept short and comes out of the same minutes. A
+    resumed training gets the share of the minutes that its remaining epochs are worth. No epoch starts once the time is
+    over, so a training is late by one step at most, or by the first epoch's steps where these alone take longer.
+    """
+
+    timed_epochs: ClassVar[int] = 20
+    timed_val_iterations: ClassVar[int] = 2
+    first_epoch_steps: ClassVar[int] = 4
+
+    def initialize(self) -> None:
+        """Fix the number of epochs before the learning rate schedule is made; save at least each twentieth."""
+        self.budget = budget_from_environment()
+        self.num_epochs = self.budget.epochs or self.timed_epochs
+        self.save_every = min(self.save_every, max(1, self.num_epochs // 20))
+        super().initialize()
+
+    def run_training(self) -> None:
+        """nnU-Net's loop, which ends early if there is no time for another epoch."""
+        try:
+            super().run_training()
+        except OutOfTime:
+            self.print_to_log_file(
+                f"The time was over after {self.current_epoch} of {self.num_epochs} epochs: this machine is too slow "
+                f"for {self.budget.minutes} minutes, the learning rate did not reach its end."
+            )
+            # The checkpoint says that nothing is left to do, or a restart would train for longer than allowed.
+            self.current_epoch = self.num_epochs
+            self.on_train_end()
+
+    def on_train_start(self) -> None:
+        """A short first epoch tells how fast this machine is."""
+        super().on_train_start()
+        if self.budget.minutes is None:
+            return
+        self.num_iterations_per_epoch = self.first_epoch_steps
+        self.num_val_iterations_per_epoch = self.timed_val_iterations
+        self.epoch_began: float | None = None
+        self.deadline = monotonic() + 60 * self.budget.minutes * (1 - self.current_epoch / self.num_epochs)
+
+    def on_epoch_start(self) -> None:
+        """Fit the epoch into its share of the time that is left."""
+        if self.budget.minutes is not None:
+            self._fit_epoch(monotonic())
+        super().on_epoch_start()
+
+    def _fit_epoch(self, now: float) -> None:
+        if self.epoch_began is not None:
+            per_step = (now - self.epoch_began) / self.num_iterations_per_epoch
+            share = (self.deadline - now) / (self.num_epochs - self.current_epoch)
+            steps = self._agree(max(1, round(share / per_step)) if share > 0 else 0)
+            if not steps:
+                raise OutOfTime
+            self.num_iterations_per_epoch = steps
+        self.epoch_began = now
+
+    def _agree(self, steps: int) -> int:
+        """The first process's number: processes that take different numbers of steps wait for each other forever."""
+        agreed = [steps]
+        if self.is_ddp:
+            distributed.broadcast_object_list(agreed, src=0)
+        return agreed[0]
+
+    def on_train_end(self) -> None:
+        """Log how well the time was kept."""
+        super().on_train_end()
+        if self.budget.minutes is not None:
+            minutes = self.budget.minutes + (monotonic() - self.deadline) / 60
+            self.print_to_log_file(f"Trained {minutes:.2f} minutes of {self.budget.minutes:g}.")
+
+
+class nnUNetTrainer_limited(LimitedTraining):
+    """nnU-Net's own trainer within a budget, and seeded."""
+
+
+class UXNet3DTrainer_limited(LimitedTraining, UXNet3DTrainer):
+    """3D UX-Net within a budget."""
+
+
+class SwinUNETRTrainer_limited(LimitedTraining, SwinUNETRTrainer):
+    """SwinUNETR within a budget."""
+
+
+class nnFormerTrainer_limited(LimitedTraining, nnFormerTrainer):
+    """The network nnFormer within a budget."""
+
+
+class ProMISeTrainer_limited(LimitedTraining, ProMISeTrainer):
+    """The paper's ProMISe-C-B within a budget."""
+
+
+class SAMAdapter3DTrainer_limited(LimitedTraining, ablations.SAMAdapter3DTrainer):
+    """The baseline of Table 2 within a budget."""
+
+
+class ProMISeTrainer_TwoAdapters_limited(LimitedTraining, ablations.ProMISeTrainer_TwoAdapters):
+    """Table 2, "+ two adapters", within a budget."""
+
+
+class ProMISeTrainer_UpConv_limited(LimitedTraining, ablations.ProMISeTrainer_UpConv):
+    """Table 2, "+ up-conv", within a budget."""
+
+
+class ProMISeTrainer_R_limited(LimitedTraining, ablations.ProMISeTrainer_R):
+    """Table 2, ProMISe-R, within a budget."""
+
+
+class ProMISeTrainer_R_B_limited(LimitedTraining, ablations.ProMISeTrainer_R_B):
+    """Table 2, ProMISe-R-B, within a budget."""
+
+
+class ProMISeTrainer_C_limited(LimitedTraining, ablations.ProMISeTrainer_C):
+    """Table 2, ProMISe-C, within a budget."""
