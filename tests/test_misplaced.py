@@ -401,3 +401,17 @@ def test_simulate_real_data(shared: Path, tmp_path: Path) -> None:
                 found = [distances[label_map.TransformPhysicalPointToIndex(point)] for point in prompt.points]
                 assert min(found) > (distance_mm - 1 if where == "outside" else distance_mm - 1e-4)
                 assert max(found) <= distance_mm + 1e-4 or where == "wrong"
+
+
+def test_simulate_never_clicks_on_the_ignore_label(dataset: Path) -> None:
+    """All but one voxel of the shell around the object are to be ignored."""
+    keep_case(dataset, "b")
+    labels = {"background": 0, "organ": 1, "ignore": 7}
+    (dataset / "dataset.json").write_text(json.dumps({"labels": labels}))
+    array = np.full((5, 7, 9), 7, np.uint8)
+    array[2, 3, 4], array[2, 3, 5] = 1, 0
+    for name in ("images/b_0000", "labels/b"):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(dataset / f"{name}.nii.gz"))
+    assert main(command(dataset, "--where", "outside", "--distance_mm", "1", "--points", "5")) == 0
+    ((_, points),) = clicks_of(dataset, "b")
+    assert as_set(points) == {(2, 3, 5)}
