@@ -72,9 +72,13 @@ def _undefined(results: BenchmarkResults) -> Iterator[str]:
     if len(undefined):
         yield (
             f"{len(undefined)} of {len(scores)} scores are undefined, because neither truth nor prediction has the "
-            "label in that case. They are left out, not counted as 0 or 1. A method without clicks that finds a label "
-            "where there is none scores 0; a promptable one is not asked there."
+            "label in that case. They are left out, not counted as 0 or 1."
         )
+        if {"none", "clicks"} <= set(scores["condition"]):
+            yield (
+                "Where a label is absent, a method without clicks that finds it all the same scores 0; a promptable one "
+                "is not asked there."
+            )
     else:
         yield "Every score is defined; none was left out."
 
@@ -96,18 +100,22 @@ def _tests(results: BenchmarkResults, comparison: pd.DataFrame) -> Iterator[str]
     if not len(others):
         yield "No test was made: there is no second system, or fewer than two cases with a score of both."
         return
-    family = f"{len(others)} comparisons" if len(others) > 1 else "one comparison"
+    correction = (
+        f"Holm's correction is over the {len(others)} comparisons of one metric and label group"
+        if len(others) > 1
+        else "with one comparison Holm's correction changes nothing"
+    )
     yield (
         f"Each system is tested against {names[results.reference]}, case by case, with the two-sided Wilcoxon "
-        f"signed-rank test; Holm's correction is over the {family} of one metric and label group. "
-        "The effect is the matched-pairs rank-biserial correlation: 1 if the system is better in every case, "
-        "-1 if it is worse in every case."
+        f"signed-rank test; {correction}. The effect is the matched-pairs rank-biserial correlation: 1 if the system "
+        "is better in every case, −1 if it is worse in every case."
     )
     pairs = int(others["dice_pairs"].min())
     if pairs < FEW_PAIRS:
         yield (
-            f"With {_count(pairs, 'pair')} the test has little power: the smallest p that it can give is "
-            f"{smallest_p(pairs):.2g} before and {min(1.0, len(others) * smallest_p(pairs)):.2g} after the correction. "
+            f"With {_count(pairs, 'pair')} the tests have little power: only differences that go the same way in "
+            f"almost every case can show. The smallest p that can come out is {smallest_p(pairs):.2g} before and "
+            f"{min(1.0, len(others) * smallest_p(pairs)):.2g} after the correction. "
             "A large p is no sign that methods are equally good."
         )
     if plain_scores(results)["fold"].nunique() > 1:

@@ -33,12 +33,12 @@ def box_plots(results: BenchmarkResults) -> Figure:
     systems = plain_systems(results)
     figure = Figure(figsize=(_WIDTH, 1.1 + 0.42 * len(systems)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    titles = {"dice": "Dice", "nsd": f"NSD at {results.tolerance_mm:g} mm"}
+    titles = {"dice": "Dice", "nsd": f"NSD (tolerance {results.tolerance_mm:g} mm)"}
     for panel, (metric, title) in zip(panels, titles.items(), strict=True):
         wide = case_scores(plain_scores(results), metric).reindex(columns=systems.index)
         for row, (system, condition) in enumerate(systems["condition"].items()):
             _box(panel, wide[system].dropna().to_numpy(), row, KIND_COLOURS[condition])
-        panel.set(xlabel=f"{title} of a case", xlim=(-0.03, 1.03))
+        panel.set(xlabel=title, xlim=(-0.03, 1.03))
         panel.grid(axis="x", alpha=0.25)
     names = _names(results)
     panels[0].set_yticks(range(len(systems)), [textwrap.fill(names[system], 34) for system in systems.index])
@@ -61,7 +61,7 @@ def paired_lines(results: BenchmarkResults) -> Figure:
         panel.plot((0, 1), pairs.mean(), color="black", linewidth=2, marker="D", markersize=5)
         panel.set(xlim=(-0.25, 1.25), ylim=(-0.03, 1.03))
         panel.set_xticks((0, 1), ("reference", "system"))
-        _title(panel, f"{names[system]}, n = {len(pairs)}")
+        _title(panel, names[system], f"n = {len(pairs)}")
     _label_outer(panels, ylabel="Dice of a case")
     return _finished(figure)
 
@@ -198,13 +198,14 @@ def _style(number: int) -> tuple[str, str]:
 
 
 def _grid(n: int, *, height: float) -> tuple[Figure, list[Axes]]:
-    """Panels in rows of ``_COLUMNS`` with common axes; places without a panel are blank."""
-    rows = math.ceil(n / _COLUMNS)
-    figure = Figure(figsize=(_WIDTH, 0.5 + height * rows), layout="constrained")
-    panels = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+    """Panels in rows of up to ``_COLUMNS`` with common axes; places without a panel are blank."""
+    columns = min(n, _COLUMNS)
+    rows = math.ceil(n / columns)
+    figure = Figure(figsize=(min(_WIDTH, 3.2 * columns), 0.5 + height * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
     for panel in panels[n:]:
         panel.set_axis_off()
-    for panel in panels[max(0, n - _COLUMNS) : n]:
+    for panel in panels[n - columns : n]:
         panel.xaxis.set_tick_params(labelbottom=True)
     return figure, panels[:n]
 
@@ -214,8 +215,8 @@ def _label_outer(panels: Sequence[Axes], *, ylabel: str) -> None:
         panel.set_ylabel(ylabel)
 
 
-def _title(panel: Axes, text: str) -> None:
-    panel.set_title(textwrap.fill(text, 28), fontsize=9)
+def _title(panel: Axes, *lines: str) -> None:
+    panel.set_title("\n".join(textwrap.fill(line, 28) for line in lines), fontsize=9)
 
 
 def _names(results: BenchmarkResults) -> dict[str, str]:

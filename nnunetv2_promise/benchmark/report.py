@@ -27,7 +27,8 @@ _COSTS = (
 _VARIANTS = "Mean ± standard deviation over cases, for each number of clicks at prediction."
 _ROBUSTNESS = (
     "One click for each object, put elsewhere; the networks are the same. Drop: mean over cases of the Dice with the "
-    "plain click minus this one's. Spread: mean over cases of the standard deviation over seeds."
+    "plain click minus this one's. Spread: mean over cases of the standard deviation over seeds, the plain "
+    "click's among them."
 )
 _BOXES = "A point is a case; boxes hold the middle half of the cases, black lines are medians."
 _PAIRS = (
@@ -89,6 +90,8 @@ def _parts(
     results: BenchmarkResults, tables: Mapping[str, pd.DataFrame | None], explained: Sequence[str]
 ) -> Iterator[str]:
     """The page from top to bottom."""
+    # Pictures come last and are drawn first, since they read files that may be broken.
+    pictures = list(_pictures(results))
     comparison, variants, moved = tables["table1"], tables["table2"], tables["robustness"]
     yield page.heading("What was compared with what")
     yield from (page.paragraph(sentence) for sentence in explained)
@@ -107,7 +110,7 @@ def _parts(
         yield page.paragraph(_ROBUSTNESS, quiet=True)
         yield robustness(moved)
     yield from _diagrams(results, moved)
-    yield from _pictures(results)
+    yield from pictures
     if results.commands:
         yield page.heading("Commands")
         yield page.code(results.commands)
@@ -116,6 +119,7 @@ def _parts(
 def _diagrams(results: BenchmarkResults, moved: pd.DataFrame | None) -> Iterator[str]:
     systems = plain_systems(results)
     kinds = [kind for kind in plots.KIND_NAMES if kind in set(systems["condition"])]
+    keys = {_BOXES: kinds, _SCATTER: kinds, _OFFSETS: [kind for kind in kinds if kind != "none"]}
     diagrams = {
         "Every case": (_BOXES, plots.box_plots(results)),
         "Case by case against the reference": (_PAIRS, plots.paired_lines(results) if len(systems) > 1 else None),
@@ -130,8 +134,8 @@ def _diagrams(results: BenchmarkResults, moved: pd.DataFrame | None) -> Iterator
         yield page.heading(title)
         if explanation:
             yield page.paragraph(explanation, quiet=True)
-        if explanation in (_BOXES, _SCATTER, _OFFSETS):
-            yield page.colour_key([(plots.KIND_COLOURS[kind], plots.KIND_NAMES[kind]) for kind in kinds])
+        if explanation in keys:
+            yield page.colour_key([(plots.KIND_COLOURS[kind], plots.KIND_NAMES[kind]) for kind in keys[explanation]])
         yield page.picture(page.data_url(figure), title)
 
 

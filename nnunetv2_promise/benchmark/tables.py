@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,9 @@ def ablation_table(results: BenchmarkResults) -> pd.DataFrame | None:
 def robustness_table(results: BenchmarkResults) -> pd.DataFrame | None:
     """What happens if the click moves: one row for each trainer and condition, Dice over all labels.
 
-    Conditions ``seed0``, ``seed1``, ... are one row: the score of a case is its mean over them, and ``spread`` says how
-    far they lie apart. The first row of a trainer is its plain click, if it was scored with one click.
+    The first row of a trainer is its plain click, if it was scored with one click. Conditions ``seed1``, ``seed2``, ...
+    are one row together with the plain click, which is drawn in the same way: the score of a case is its mean over
+    them, and ``spread`` says how far they lie apart.
 
     Returns:
         Columns ``name``, ``trainer``, ``plans``, ``condition``, ``n``, ``dice_mean``, ``dice_ci_low``,
@@ -84,17 +86,16 @@ def robustness_table(results: BenchmarkResults) -> pd.DataFrame | None:
     """
     rows = []
     for (trainer, plans), scores in results.scores.groupby(["trainer", "plans"], sort=False):
-        groups = _condition_groups(scores)
-        if not groups:
+        conditions = list(scores["condition"].unique())
+        if set(conditions) <= set(PLAIN_CONDITIONS):
             continue
         single = scores[(scores["points"] == 1) & (scores["condition"] != "none")]
         wide = case_scores(single, "dice", by="condition")
-        plain = next((wide[name] for name in ("clicks", "nearest") if name in wide), None)
+        plain = next((name for name in ("clicks", "nearest") if name in wide), None)
         identity = {"name": trainer_name(trainer), "trainer": trainer, "plans": plans}
-        if plain is not None:
-            rows.append(identity | {"condition": "one click"} | _robustness(plain.to_frame(), plain))
-        for name, conditions in groups.items():
-            rows.append(identity | {"condition": name} | _robustness(wide[conditions], plain))
+        reference = wide[plain] if plain else None
+        for name, members in _robustness_rows(conditions, plain).items():
+            rows.append(identity | {"condition": name} | _robustness(wide[members], reference))
     return pd.DataFrame(rows) if rows else None
 
 
@@ -129,12 +130,15 @@ def _identity(names: dict[str, str], trainer: str, plans: str) -> dict[str, Any]
     return {"name": names[method_class(trainer)], "trainer": trainer, "plans": plans}
 
 
-def _condition_groups(scores: pd.DataFrame) -> dict[str, list[str]]:
+def _robustness_rows(conditions: Sequence[str], plain: str | None) -> dict[str, list[str]]:
     """Rows of the robustness table: name -> conditions."""
-    conditions = [name for name in scores["condition"].unique() if name not in PLAIN_CONDITIONS]
-    seeds = [name for name in conditions if re.fullmatch(r"seed\d+", name)]
-    groups = {f"one click, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}": seeds} if seeds else {}
-    return groups | {condition_name(name): [name] for name in conditions if name not in seeds}
+    moved = [name for name in conditions if name not in PLAIN_CONDITIONS]
+    seeds = [name for name in moved if re.fullmatch(r"seed\d+", name)]
+    drawn = [plain, *seeds] if plain else seeds
+    rows = {"one click": [plain]} if plain else {}
+    if seeds:
+        rows[f"one click, {len(drawn)} seed{'s' if len(drawn) > 1 else ''}"] = drawn
+    return rows | {condition_name(name): [name] for name in moved if name not in seeds}
 
 
 def _robustness(wide: pd.DataFrame, plain: pd.Series | None) -> dict[str, Any]:
