@@ -14,7 +14,13 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.cases import COLUMNS, EvaluationCase, check_same_grid, evaluate_case
 from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM
 from nnunetv2_promise.files import atomic_path, write_json
-from nnunetv2_promise.prompts.dataset_labels import Labels, find_dataset_json, read_labels, require_dataset_json
+from nnunetv2_promise.prompts.dataset_labels import (
+    Labels,
+    find_dataset_json,
+    read_labels,
+    require_dataset_json,
+    scored_labels,
+)
 from nnunetv2_promise.prompts.volumes import find_volumes, require_cases
 
 CSV_NAME = "evaluation.csv"
@@ -125,20 +131,16 @@ def _labels(truths: Path | str, predictions: Path | str, dataset_json: Path | st
     """The labels to score, and the value to leave out."""
     path = require_dataset_json(truths, predictions, named=dataset_json)
     declared = read_labels(path)
-    labels = _without_background(declared)
+    labels = scored_labels(declared)
     if not labels:
         raise UserError(f"{path} declares no foreground label; there is nothing to score.")
     other = find_dataset_json(predictions) if dataset_json is None else None
-    if other is not None and _without_background(read_labels(other)) != labels:
+    if other is not None and scored_labels(read_labels(other)) != labels:
         raise UserError(
             f"{path} and {other} declare different labels; name the one that holds for both with --dataset_json."
         )
     ignore = declared.get("ignore")
     return labels, ignore if isinstance(ignore, int) else None
-
-
-def _without_background(declared: Labels) -> Labels:
-    return {name: value for name, value in declared.items() if name not in ("background", "ignore") and value != 0}
 
 
 def _describe(values: pd.Series) -> dict[str, float | int]:

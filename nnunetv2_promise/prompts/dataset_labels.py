@@ -61,6 +61,11 @@ def read_labels(path: Path | str) -> Labels:
     return {str(name): _value(value, name, path) for name, value in pairs}
 
 
+def scored_labels(declared: Labels) -> Labels:
+    """The labels and regions that are segmented: all but background and ignore."""
+    return {name: value for name, value in declared.items() if name not in ("background", "ignore") and value != 0}
+
+
 def _value(value: Any, name: str, path: Path | str) -> int | tuple[int, ...]:
     values = value if isinstance(value, list) else [value]
     try:

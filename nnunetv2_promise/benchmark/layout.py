@@ -1,0 +1,101 @@
+"""Where a benchmark's files lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method
+from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
+from nnunetv2_promise.nnunet_trainers import VARIABLE, trainer_search_path
+
+
+@dataclass(frozen=True)
+class BenchmarkLayout:
+    """Where a benchmark's files lie.
+
+    Attributes:
+        root: The benchmark's folder, absolute.
+        settings: What is compared.
+    """
+
+    root: Path
+    settings: BenchmarkSettings
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return dataset_name_of(self.settings.dataset_id)
+
+    @property
+    def raw(self) -> Path:
+        """The dataset in ``nnUNet_raw``."""
+        return nnunet_folder("nnUNet_raw") / self.dataset
+
+    @property
+    def preprocessed(self) -> Path:
+        """The dataset in ``nnUNet_preprocessed``."""
+        return nnunet_folder("nnUNet_preprocessed") / self.dataset
+
+    @property
+    def results(self) -> Path:
+        """``nnUNet_results`` of the trainings: a folder of our own under a budget, else the user's."""
+        return self.root / "nnUNet_results" if self.settings.limited else nnunet_folder("nnUNet_results")
+
+    @property
+    def preparation(self) -> Path:
+        """Stamps and logs of what comes before the trainings."""
+        return self.root / "preparation"
+
+    @property
+    def report(self) -> Path:
+        """The report's folder."""
+        return self.root / "report"
+
+    def images(self, fold: int) -> Path:
+        """Links to the images of a fold's cases, ``CASE_0000.nii.gz``."""
+        return self.root / "inputs" / f"fold_{fold}" / "images"
+
+    def truths(self, fold: int) -> Path:
+        """Links to the label maps of a fold's cases."""
+        return self.root / "inputs" / f"fold_{fold}" / "labels"
+
+    def prompts(self, fold: int, condition: str) -> Path:
+        """Prompt file of a fold's cases."""
+        return self.root / "inputs" / f"fold_{fold}" / "prompts" / f"{condition}.json"
+
+    @property
+    def dataset_json(self) -> Path:
+        """The dataset's own description."""
+        return self.raw / "dataset.json"
+
+    def unit(self, method: Method, fold: int) -> Path:
+        """Stamps, logs, predictions and scores of one method and fold."""
+        return self.root / "units" / method.key / f"fold_{fold}"
+
+    def predictions(self, method: Method, fold: int, condition: str) -> Path:
+        """Masks under one condition; ``"none"`` without clicks, ``"nearest_N"`` cut down by clicks."""
+        return self.unit(method, fold) / "predictions" / condition
+
+    def scores(self, method: Method, fold: int, condition: str) -> Path:
+        """Scores under one condition (CSV)."""
+        return self.unit(method, fold) / "scores" / f"{condition}.csv"
+
+    def training_cost(self, method: Method, fold: int) -> Path:
+        """What the training cost."""
+        return self.unit(method, fold) / "training_cost.json"
+
+    def model(self, method: Method) -> Path:
+        """nnU-Net's model folder of a method."""
+        return self.results / self.dataset / f"{method.runs}__{method.plans}__{self.settings.configuration}"
+
+    def environment(self) -> dict[str, str]:
+        """The variables under which commands run, beside the present ones."""
+        folders = {name: str(nnunet_folder(name)) for name in ("nnUNet_raw", "nnUNet_preprocessed")}
+        return {**folders, "nnUNet_results": str(self.results), VARIABLE: trainer_search_path(), **self._budget()}
+
+    def _budget(self) -> dict[str, str]:
+        minutes, epochs = self.settings.minutes, self.settings.epochs
+        if minutes is not None:
+            return {"nnUNet_promise_minutes": f"{minutes:g}"}
+        return {} if epochs is None else {"nnUNet_promise_epochs": str(epochs)}

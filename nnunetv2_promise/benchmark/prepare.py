@@ -1,0 +1,104 @@
+"""What comes before the units: preprocessing, folds, held-out cases, clicks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from nnunetv2_promise.benchmark.conditions import Condition, write_prompts
+from nnunetv2_promise.benchmark.inputs import conditions, ensure_splits, link_cases
+from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+from nnunetv2_promise.benchmark.settings import save_settings
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.files import read_json
+from nnunetv2_promise.splits import dataset_cases
+from nnunetv2_promise.steps import Step, run_steps
+
+_PLANNERS = {"ProMISePlans": "ProMISePlanner", "ProMISeTinyPlans": "ProMISeTinyPlanner"}
+
+
+def prepare(layout: BenchmarkLayout, say: Callable[[str], None]) -> None:
+    """Do what is not done yet of the preparation.
+
+    Raises:
+        UserError: If the benchmark cannot run: the device, the dataset, plans or folds are wrong.
+    """
+    _check_device(layout.settings.device)
+    dataset_cases(layout.raw)
+    save_settings(layout.settings, layout.root)
+    environment = layout.environment()
+    # nnU-Net's planner gives PyTorch as many threads as this variable says, and fails where it asks for none.
+    workers = "1" if os.environ.get("nnUNet_n_proc_DA") == "0" else os.environ.get("nnUNet_n_proc_DA")
+    planning = environment | ({"nnUNet_n_proc_DA": workers} if workers else {})
+    run_steps(preprocessing_steps(layout), layout.preparation, planning, say, echo=False)
+    ensure_splits(layout)
+    for fold in layout.settings.folds:
+        link_cases(layout, fold)
+    run_steps(prompt_steps(layout), layout.preparation, environment, say, echo=False)
+
+
+def preprocessing_steps(layout: BenchmarkLayout) -> list[Step]:
+    """Plan and preprocess for every plans identifier that is used."""
+    names = dict.fromkeys(method.plans for method in layout.settings.methods)
+    return [_preprocess(layout, name) for name in names]
+
+
+def _preprocess(layout: BenchmarkLayout, plans: str) -> Step:
+    settings = layout.settings
+    common = ("-d", str(settings.dataset_id), "-np", str(settings.processes))
+    if plans == "nnUNetPlans":
+        command = ("nnUNetv2_plan_and_preprocess", *common, "-c", settings.configuration)
+    elif plans in _PLANNERS:
+        command = ("nnUNetv2_promise_plan_and_preprocess", *common, "-pl", _PLANNERS[plans])
+    elif (layout.preprocessed / f"{plans}.json").is_file():
+        command = ("nnUNetv2_preprocess", *common, "-plans_name", plans, "-c", settings.configuration)
+    else:
+        raise UserError(f"{layout.preprocessed} has no plans {plans}; make them, or correct -p or TRAINER:PLANS.")
+    already = lambda: is_preprocessed(layout, plans)  # noqa: E731
+    return Step(f"preprocess_{plans}", f"Plan and preprocess ({plans})", command, already=already, needs=())
+
+
+def is_preprocessed(layout: BenchmarkLayout, plans: str) -> bool:
+    """Whether the plans exist with the preprocessed data of every case.
+
+    Raises:
+        UserError: If the plans lack the configuration.
+    """
+    file = layout.preprocessed / f"{plans}.json"
+    if not file.is_file():
+        return False
+    configurations = read_json(file)["configurations"]
+    if layout.settings.configuration not in configurations:
+        raise UserError(f"{file} has no configuration {layout.settings.configuration}; name another one with -c.")
+    entry = configurations[layout.settings.configuration]
+    folder = layout.preprocessed / entry.get("data_identifier", f"{plans}_{layout.settings.configuration}")
+    return all((folder / f"{case}.pkl").is_file() for case in dataset_cases(layout.raw))
+
+
+def prompt_steps(layout: BenchmarkLayout) -> list[Step]:
+    """Click on the held-out cases of every fold in every way."""
+    return [_simulate(layout, fold, condition) for fold in layout.settings.folds for condition in conditions(layout)]
+
+
+def _simulate(layout: BenchmarkLayout, fold: int, condition: Condition) -> Step:
+    images, labels, output = layout.images(fold), layout.truths(fold), layout.prompts(fold, condition.name)
+    per = layout.settings.per
+    distance = () if condition.distance_mm is None else ("--distance_mm", f"{condition.distance_mm:g}")
+    options = ("--points", str(condition.points), "--seed", str(condition.seed), "--where", condition.where, *distance)
+    files = ("-i", str(images), "-l", str(labels), "-o", str(output), "--dataset_json", str(layout.dataset_json))
+    return Step(
+        f"prompts_fold_{fold}_{condition.name}",
+        f"Click ({condition.name}, fold {fold})",
+        ("nnUNetv2_promise_prompts", "simulate", *files, "--per", per, *options),
+        action=lambda: write_prompts(condition, images, labels, output, per=per, dataset_json=layout.dataset_json),
+        needs=(),
+    )
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("-device cuda: no CUDA device is available; use -device cpu.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("-device mps: no such device is available; use -device cpu.")

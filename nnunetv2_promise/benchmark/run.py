@@ -1,0 +1,57 @@
+"""A whole benchmark: prepare, run the units, report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from nnunetv2_promise.benchmark.collect import collect
+from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+from nnunetv2_promise.benchmark.local import run_units, slots
+from nnunetv2_promise.benchmark.prepare import prepare, preprocessing_steps, prompt_steps
+from nnunetv2_promise.benchmark.report import write_report
+from nnunetv2_promise.benchmark.settings import load_settings
+from nnunetv2_promise.benchmark.units import unit_steps, units
+
+
+def run_locally(layout: BenchmarkLayout, *, jobs: int | None, say: Callable[[str], None]) -> Path:
+    """Do what is not done yet, on this machine.
+
+    Args:
+        layout: The benchmark.
+        jobs: Units at a time; one for each GPU by default.
+        say: Prints one line.
+
+    Returns:
+        The report.
+
+    Raises:
+        UserError: If anything is wrong or fails; what is done stays done.
+    """
+    prepare(layout, say)
+    run_units(layout.root, units(layout.settings), slots(layout.settings.device, jobs))
+    return finish(layout.root)
+
+
+def finish(root: Path) -> Path:
+    """Write the report of a benchmark whose units are done.
+
+    Raises:
+        UserError: If one is not.
+    """
+    layout = BenchmarkLayout(root, load_settings(root))
+    return write_report(collect(layout, command_lines(layout)), layout.report)
+
+
+def command_lines(layout: BenchmarkLayout) -> list[str]:
+    """Every command of the benchmark in order, to be read or to be run by hand."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in layout.environment().items()]
+    steps = [*preprocessing_steps(layout), *prompt_steps(layout)]
+    for key, fold in units(layout.settings):
+        steps += unit_steps(layout, layout.settings.method(key), int(fold))
+    return lines + [_line(step.command) for step in steps]
+
+
+def _line(command: tuple[str, ...]) -> str:
+    return " ".join(command) if command[0] == "#" else shlex.join(command)

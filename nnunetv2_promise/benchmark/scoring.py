@@ -1,0 +1,160 @@
+"""Scores of one method, fold and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+from nnunetv2_promise.benchmark.results import SCORE_COLUMNS
+from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method
+from nnunetv2_promise.evaluation.folder import evaluate_folder
+from nnunetv2_promise.files import atomic_path, read_json
+from nnunetv2_promise.prompts.dataset_labels import read_labels, scored_labels
+from nnunetv2_promise.prompts.geometry import ImageGeometry
+from nnunetv2_promise.prompts.objects import find_objects
+from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, resolve_label
+from nnunetv2_promise.prompts.skipped import skipped_cases
+from nnunetv2_promise.prompts.volumes import find_volumes, read_label_map
+
+
+def write_condition_scores(layout: BenchmarkLayout, method: Method, fold: int, condition: str) -> None:
+    """Score the masks that a method predicted under one condition; a CSV with the columns ``SCORE_COLUMNS``.
+
+    Raises:
+        UserError: If a mask or label map is missing or unreadable, or their grids differ.
+    """
+    prompts = prompts_of(layout, fold, condition)
+    cases = read_json(layout.images(fold).parent / "cases.json")
+    if prompts is not None:
+        skipped = skipped_cases(prompts)
+        cases = [case for case in cases if case not in skipped]
+    scores = evaluate_folder(
+        layout.predictions(method, fold, condition),
+        layout.truths(fold),
+        dataset_json=layout.dataset_json,
+        tolerance_mm=layout.settings.tolerance_mm,
+        cases=cases,
+        num_processes=layout.settings.processes,
+    )
+    objects = pd.DataFrame(
+        describe_objects(layout.truths(fold), cases, layout.dataset_json, prompts and load_prompt_file(prompts)),
+        columns=["case", "label", "objects", "click_offset_mm"],
+    )
+    table = scores.merge(objects, on=["case", "label"], how="left", validate="one_to_one")
+    kind, points = kind_of(condition)
+    table = table.assign(
+        system=system_name(layout.settings, method, condition),
+        trainer=method.runs,
+        plans=method.plans,
+        condition=kind,
+        points=points,
+        fold=fold,
+    )
+    with atomic_path(layout.scores(method, fold, condition)) as temporary:
+        table[list(SCORE_COLUMNS)].to_csv(temporary, index=False)
+
+
+def prompts_of(layout: BenchmarkLayout, fold: int, condition: str) -> Path | None:
+    """The prompt file behind a condition; None without clicks."""
+    kind, points = kind_of(condition)
+    if kind == "none":
+        return None
+    return layout.prompts(fold, f"clicks_{points}" if kind == "nearest" else condition)
+
+
+def kind_of(condition: str) -> tuple[str, int]:
+    """The condition as the report names it, and the number of clicks: ``clicks_10`` is ``("clicks", 10)``."""
+    kind, _, number = condition.partition("_")
+    if kind in ("clicks", "nearest"):
+        return kind, int(number)
+    return condition, 0 if condition == "none" else 1
+
+
+def stands_in_tables(condition: str) -> bool:
+    """Whether a condition makes a system of its own; the others are robustness conditions."""
+    return kind_of(condition)[0] in ("none", "clicks", "nearest")
+
+
+def system_name(settings: BenchmarkSettings, method: Method, condition: str) -> str:
+    """What the report calls a method under a condition.
+
+    Robustness conditions, such as a click at the border, belong to the system that got one plain click.
+    """
+    namesakes = [other for other in settings.methods if other.trainer == method.trainer]
+    name = method.trainer if len(namesakes) == 1 else f"{method.trainer} ({method.plans})"
+    kind, points = kind_of(condition)
+    if kind == "none":
+        return name
+    clicks = f"{points} click" + ("s" if points > 1 else "")
+    return f"{name} + {clicks}" if kind == "nearest" else f"{name}, {clicks}"
+
+
+def describe_objects(
+    truths: Path, cases: list[str], dataset_json: Path, prompts: PromptFile | None
+) -> list[dict[str, Any]]:
+    """Number of objects of each case and label, and how far from their centres they were clicked.
+
+    Args:
+        truths: Label maps.
+        cases: Case identifiers.
+        dataset_json: The dataset's labels.
+        prompts: The clicks; None without.
+
+    Returns:
+        Rows of ``case``, ``label``, ``objects`` (26-connected components) and ``click_offset_mm``: the mean distance of
+        first clicks from the centre of mass of the component that they lie on or nearest to; NaN without clicks.
+    """
+    labels = read_labels(dataset_json)
+    paths = find_volumes(truths, what="label maps")
+    rows = []
+    for case in cases:
+        label_map, geometry = read_label_map(paths[case])
+        for name, value in scored_labels(labels).items():
+            mask = np.isin(label_map, np.atleast_1d(value)).astype(np.uint8)
+            centres, members = _components(mask, geometry)
+            clicks = [] if prompts is None else _first_clicks(prompts, case, value, labels, geometry)
+            distances = [_offset(click, centres, members) for click in clicks] if centres else []
+            offset = float(np.mean(distances)) if distances else float("nan")
+            rows.append({"case": case, "label": name, "objects": len(centres), "click_offset_mm": offset})
+    return rows
+
+
+def _components(
+    mask_zyx: NDArray[np.uint8], geometry: ImageGeometry
+) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """Centre of mass (3,) and voxels (n, 3) of each component, in world coordinates (LPS, mm)."""
+    members = [
+        np.asarray(geometry.index_zyx_to_points(item.voxels_zyx, "LPS"))
+        for item in find_objects(mask_zyx, [1], per="component")
+    ]
+    return [points.mean(axis=0) for points in members], members
+
+
+def _first_clicks(
+    prompts: PromptFile,
+    case: str,
+    value: int | tuple[int, ...],
+    labels: Mapping[str, int | tuple[int, ...]],
+    geometry: ImageGeometry,
+) -> list[NDArray[np.float64]]:
+    """(3,) world coordinates (LPS, mm) of the first click of each prompt on a label."""
+    clicks = []
+    for prompt in prompts.cases[case]:
+        if resolve_label(prompt.label, labels, where=str(prompts.path)) in np.atleast_1d(value):
+            index_zyx = geometry.points_to_index_zyx(prompt.points[:1], prompts.coordinates)
+            clicks.append(np.asarray(geometry.index_zyx_to_points(index_zyx, "LPS"))[0])
+    return clicks
+
+
+def _offset(
+    click: NDArray[np.float64], centres: list[NDArray[np.float64]], members: list[NDArray[np.float64]]
+) -> float:
+    """Distance (mm) of a click from the centre of the component that it lies on or nearest to."""
+    nearest = int(np.argmin([np.linalg.norm(points - click, axis=1).min() for points in members]))
+    return float(np.linalg.norm(centres[nearest] - click))

@@ -1,0 +1,176 @@
+"""What is compared with what, and how: read from the command line, kept in the benchmark's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.files import read_json, write_json
+
+SETTINGS_NAME = "benchmark.json"
+# Results made under other values of these cannot stand in one report.
+_UNCHANGEABLE = ("dataset_id", "configuration", "minutes", "epochs", "per", "seed")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A trainer with its plans.
+
+    Attributes:
+        trainer: As the user named it, without ``_limited``.
+        plans: Plans identifier.
+        runs: The trainer class that is trained: the same, or its ``_limited`` variant under a budget.
+        prompted: Whether it takes clicks.
+    """
+
+    trainer: str
+    plans: str
+    runs: str
+    prompted: bool
+
+    @property
+    def key(self) -> str:
+        """Names the method's folder."""
+        return f"{self.trainer}__{self.plans}"
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """A benchmark.
+
+    Attributes:
+        dataset_id: Number of the dataset.
+        methods: In the order of the tables.
+        folds: Numbers of nnU-Net's folds.
+        points: Numbers of clicks on each object at prediction.
+        configuration: nnU-Net's configuration.
+        minutes: Every training may take so long; None for no such limit.
+        epochs: Every training has so many epochs; None for each trainer's own number.
+        reference: Trainer that the others are tested against.
+        robustness: Whether prompted methods are also tested with other, worse and wrong clicks.
+        per: ``"component"`` or ``"case"``: what counts as one object to click on.
+        seed: Of the clicks.
+        tolerance_mm: Of the surface Dice.
+        device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
+        processes: Worker processes of preprocessing, export and scoring.
+    """
+
+    dataset_id: int
+    methods: tuple[Method, ...]
+    folds: tuple[int, ...]
+    points: tuple[int, ...] = (1,)
+    configuration: str = "3d_fullres"
+    minutes: float | None = None
+    epochs: int | None = None
+    reference: str = "nnUNetTrainer"
+    robustness: bool = False
+    per: str = "component"
+    seed: int = 0
+    tolerance_mm: float = 5.0
+    device: str = "cuda"
+    processes: int = 2
+
+    @property
+    def limited(self) -> bool:
+        """Whether trainings have a budget of their own, and their own results folder."""
+        return self.minutes is not None or self.epochs is not None
+
+    @property
+    def budget(self) -> str:
+        """What limits the trainings, in plain words."""
+        if self.minutes is not None:
+            return f"{self.minutes:g} minutes for each training"
+        if self.epochs is not None:
+            return f"{self.epochs} epochs for each training"
+        return "each trainer's own number of epochs"
+
+    def method(self, key: str) -> Method:
+        """The method with a key.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        return {method.key: method for method in self.methods}[key]
+
+
+def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) -> tuple[Method, ...]:
+    """The methods that ``-tr`` names.
+
+    Args:
+        named: ``TRAINER`` or ``TRAINER:PLANS``. Without plans, prompted trainers use ``prompted_plans`` and all others
+            nnU-Net's own ``nnUNetPlans``.
+        prompted_plans: Plans identifier.
+        limited: Whether the ``_limited`` variants are trained.
+
+    Raises:
+        UserError: If a trainer is unknown, has no ``_limited`` variant, or is named twice.
+    """
+    from nnunetv2_promise.nnunet_trainers import find_trainer
+    from nnunetv2_promise.trainers import ProMISeTrainer
+
+    methods: list[Method] = []
+    for text in named:
+        trainer, _, plans = text.partition(":")
+        found = find_trainer(trainer)
+        if found is None:
+            raise UserError(
+                f"-tr {trainer}: nnU-Net finds no such trainer; check the name, and nnUNet_extTrainer for your own."
+            )
+        runs = f"{trainer}_limited" if limited else trainer
+        if find_trainer(runs) is None:
+            raise UserError(
+                f"-tr {trainer}: there is no {runs}, which --minutes and --epochs need; leave them out, or define it: "
+                f"'class {runs}(LimitedTraining, {trainer})'."
+            )
+        prompted = issubclass(found, ProMISeTrainer)
+        method = Method(trainer, plans or (prompted_plans if prompted else "nnUNetPlans"), runs, prompted)
+        if method in methods:
+            raise UserError(f"-tr {text} is named twice; name each trainer once.")
+        methods.append(method)
+    return tuple(methods)
+
+
+def save_settings(settings: BenchmarkSettings, root: Path) -> None:
+    """Keep the settings in the benchmark's folder, unless results made under others lie there.
+
+    Raises:
+        UserError: If they do; the sentence names the first setting that differs.
+    """
+    file = root / SETTINGS_NAME
+    if file.is_file():
+        before = load_settings(root)
+        for name in _UNCHANGEABLE:
+            old, new = getattr(before, name), getattr(settings, name)
+            if old != new:
+                raise UserError(
+                    f"{root} was made with {name} {old}, now it is {new}; name another folder with -o, or remove it."
+                )
+    write_json(asdict(settings), file)
+
+
+def load_settings(root: Path) -> BenchmarkSettings:
+    """Read what ``save_settings`` wrote.
+
+    Raises:
+        UserError: If the folder has no settings, or they are not ours.
+    """
+    file = root / SETTINGS_NAME
+    content = read_json(file)
+    try:
+        lists = {name: tuple(content[name]) for name in ("folds", "points")}
+        methods = tuple(Method(**entry) for entry in content["methods"])
+        return BenchmarkSettings(**{**_known(content), **lists, "methods": methods})
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} was not written by nnUNetv2_promise_benchmark; name another folder with -o."
+        ) from error
+
+
+def _known(content: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(BenchmarkSettings)}
+    if set(content) != names:
+        raise KeyError(*(set(content) ^ names))
+    return content

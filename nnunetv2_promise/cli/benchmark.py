@@ -1,0 +1,193 @@
+"""``nnUNetv2_promise_benchmark``: every method on the same folds, compared in one report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunetv2_promise.cli.arguments import at_least_one, not_negative
+from nnunetv2_promise.cli.common import run_command
+
+if TYPE_CHECKING:
+    from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+    from nnunetv2_promise.benchmark.settings import BenchmarkSettings
+
+_EXAMPLE = """examples:
+  nnUNetv2_promise_benchmark -d 10 -tr nnUNetTrainer ProMISeTrainer --prompts 1 10
+  nnUNetv2_promise_benchmark -d 10 -tr nnUNetTrainer ProMISeTrainer -f 0 --minutes 30 --dry_run
+  nnUNetv2_promise_benchmark -d 10 -tr nnUNetTrainer UXNet3DTrainer nnFormerTrainer SwinUNETRTrainer \\
+      SAMAdapter3DTrainer ProMISeTrainer --cluster slurm --partition gpu --minutes_per_job 1440
+
+What is missing is trained, predicted and scored; a second call goes on where the first one ended, and adds trainers,
+folds or numbers of clicks. See docs/how-to/benchmark.md.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="nnUNetv2_promise_benchmark",
+        description="Train, predict and score several trainers on the same folds, and write one report.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_comparison(parser.add_argument_group("what is compared"))
+    _add_evaluation(parser.add_argument_group("how it is tested"))
+    _add_execution(parser.add_argument_group("where it runs"))
+    _add_cluster(parser.add_argument_group("on a cluster"))
+    return parser
+
+
+def _add_comparison(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("-d", dest="dataset_id", type=at_least_one, required=True, metavar="ID", help="dataset number")
+    add(
+        "-tr",
+        dest="trainers",
+        nargs="+",
+        default=["nnUNetTrainer", "ProMISeTrainer"],
+        metavar="TRAINER[:PLANS]",
+        help="trainers; without plans, prompted ones use -p and all others nnUNetPlans (default: %(default)s)",
+    )
+    add("-p", dest="plans", default="ProMISePlans", help="plans of prompted trainers (default: %(default)s)")
+    add("-c", dest="configuration", default="3d_fullres", help="configuration (default: %(default)s)")
+    add("-f", dest="folds", nargs="+", type=_fold, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: 0 1 2 3 4")
+    budget = group.add_mutually_exclusive_group()
+    budget.add_argument("--minutes", type=_positive, metavar="N", help="every training takes so long")
+    budget.add_argument("--epochs", type=at_least_one, metavar="N", help="every training has so many epochs")
+
+
+def _add_evaluation(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--prompts", dest="points", nargs="+", type=at_least_one, default=[1], metavar="N", help="clicks per object")
+    add("--robustness", action="store_true", help="also other seeds of the click, clicks at the border, outside, wrong")
+    add("--per", choices=("component", "case"), default="component", help="an object is (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the clicks (default: %(default)s)")
+    add("--tolerance", dest="tolerance_mm", type=not_negative, default=5.0, metavar="MM", help="of NSD (default: 5)")
+    add("--reference", metavar="TRAINER", help="tested against (default: nnUNetTrainer, else the first)")
+
+
+def _add_execution(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("-o", dest="output", type=Path, help="folder (default: benchmark... beside the dataset's models)")
+    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")
+    add("-np", dest="processes", type=at_least_one, default=min(4, os.cpu_count() or 1), help="default: %(default)s")
+    add("--jobs", type=at_least_one, metavar="N", help="trainings at a time (default: one for each GPU, else one)")
+    add("--dry_run", action="store_true", help="print the commands and do nothing")
+
+
+def _add_cluster(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--cluster", choices=("slurm", "local"), help="submit through submitit; 'local' is for trying without SLURM")
+    add("--partition", help="SLURM partition")
+    add("--minutes_per_job", type=at_least_one, default=1440, metavar="N", help="time limit; then requeued")
+    add("--gpus_per_job", type=int, choices=(0, 1), default=1, help="default: %(default)s")
+    add("--cpus_per_job", type=at_least_one, default=12, metavar="N", help="default: %(default)s")
+    add("--memory_gb", type=at_least_one, default=48, metavar="N", help="default: %(default)s")
+    add("--parallel", type=at_least_one, default=32, metavar="N", help="jobs of the array at a time")
+    add("--sbatch", nargs="+", type=_pair, default=[], metavar="KEY=VALUE", help="more options for sbatch")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run."""
+    arguments = build_parser().parse_args(argv)
+    return run_command(lambda: _benchmark(arguments))
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+
+    settings = _settings(arguments)
+    layout = BenchmarkLayout((arguments.output or _default_output(settings)).absolute(), settings)
+    if layout.root.exists() and not layout.root.is_dir():
+        from nnunetv2_promise.errors import UserError
+
+        raise UserError(f"-o {layout.root} is a file; name a folder.")
+    if arguments.dry_run:
+        from nnunetv2_promise.benchmark.run import command_lines
+
+        _say("\n".join(command_lines(layout)))
+    elif arguments.cluster:
+        _submit(layout, arguments)
+    else:
+        from nnunetv2_promise.benchmark.run import run_locally
+
+        _say(f"Report: {run_locally(layout, jobs=arguments.jobs, say=_say)}")
+
+
+def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
+    from nnunetv2_promise.benchmark.settings import BenchmarkSettings, choose_methods
+    from nnunetv2_promise.errors import UserError
+
+    limited = arguments.minutes is not None or arguments.epochs is not None
+    methods = choose_methods(arguments.trainers, prompted_plans=arguments.plans, limited=limited)
+    names = [method.trainer for method in methods]
+    reference = arguments.reference or ("nnUNetTrainer" if "nnUNetTrainer" in names else names[0])
+    if reference not in names:
+        raise UserError(f"--reference {reference} is none of the trainers ({', '.join(names)}); name one of them.")
+    same = ("dataset_id", "configuration", "minutes", "epochs", "robustness", "per", "seed", "tolerance_mm", "device")
+    return BenchmarkSettings(
+        methods=methods,
+        folds=tuple(sorted(set(arguments.folds))),
+        points=tuple(sorted(set(arguments.points))),
+        reference=reference,
+        processes=arguments.processes,
+        **{name: getattr(arguments, name) for name in same},
+    )
+
+
+def _default_output(settings: BenchmarkSettings) -> Path:
+    from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
+
+    budget = ""
+    if settings.minutes is not None:
+        budget = f"_{settings.minutes:g}_minutes"
+    elif settings.epochs is not None:
+        budget = f"_{settings.epochs}_epochs"
+    return nnunet_folder("nnUNet_results") / dataset_name_of(settings.dataset_id) / f"benchmark{budget}"
+
+
+def _submit(layout: BenchmarkLayout, arguments: argparse.Namespace) -> None:
+    from nnunetv2_promise.benchmark.cluster import ClusterSettings, submit
+    from nnunetv2_promise.benchmark.prepare import prepare
+    from nnunetv2_promise.benchmark.units import units
+
+    settings = ClusterSettings(
+        executor=arguments.cluster,
+        partition=arguments.partition,
+        minutes_per_unit=arguments.minutes_per_job,
+        gpus=arguments.gpus_per_job,
+        cpus=arguments.cpus_per_job,
+        memory_gb=arguments.memory_gb,
+        parallel=arguments.parallel,
+        extra=dict(arguments.sbatch),
+    )
+    prepare(layout, _say)
+    _say(str(submit(layout.root, units(layout.settings), settings)))
+
+
+def _fold(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of a fold; 'all' holds no case back to test on")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    number = not_negative(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201

@@ -1,0 +1,242 @@
+"""``nnUNetv2_promise_benchmark`` as a user runs it, on a small dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from benchmark_workspace import BenchmarkWorkspace, make_benchmark_workspace, reported_scores
+from commands import PLANS
+
+from nnunetv2_promise.cli import benchmark as command
+
+FOLDS = ("-f", "0", "1")
+UNET, CLICKED, NEAREST = "QuickUNet", "QuickProMISe, 1 click", "QuickUNet + 1 click"
+COSTS = ("train_seconds", "peak_memory", "seconds", "hours")
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkWorkspace:
+    return make_benchmark_workspace(tmp_path_factory.mktemp("benchmark"))
+
+
+@pytest.fixture(scope="module")
+def finished(quick: BenchmarkWorkspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trainers and two folds, undisturbed."""
+    output = tmp_path_factory.mktemp("finished") / "out"
+    quick.run(output, *FOLDS)
+    return output
+
+
+def test_every_system_is_scored_on_the_held_out_cases(quick: BenchmarkWorkspace, finished: Path) -> None:
+    scores = reported_scores(finished)
+    splits = json.loads((quick.workspace.preprocessed / "splits_final.json").read_text())
+    assert set(scores["system"]) == {UNET, CLICKED, NEAREST}
+    for (_, fold), rows in scores.groupby(["system", "fold"]):
+        assert sorted(set(rows["case"])) == sorted(splits[int(fold)]["val"])
+        assert set(rows["label"]) == {"organ", "cancer"}
+    assert len(scores) == 3 * 2 * sum(len(splits[fold]["val"]) for fold in (0, 1))
+    assert scores.loc[scores["system"] != UNET, "click_offset_mm"].notna().any()
+
+
+def test_scores_are_those_of_the_masks(quick: BenchmarkWorkspace, finished: Path) -> None:
+    scores = reported_scores(finished)
+    row = scores[(scores["system"] == CLICKED) & (scores["fold"] == 1) & (scores["label"] == "organ")].iloc[0]
+    folder = finished / "units" / f"QuickProMISe__{PLANS}" / "fold_1" / "predictions" / "clicks_1"
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{row['case']}.nii.gz"))) == 1
+    truth_file = finished / "inputs" / "fold_1" / "labels" / f"{row['case']}.nii.gz"
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(truth_file))) == 1
+    assert row["dice"] == pytest.approx(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+
+
+def test_the_report_stands_on_its_own(finished: Path) -> None:
+    page = (finished / "report" / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    for text in (UNET, CLICKED, NEAREST, "nnUNetv2_train", "export nnUNet_raw"):
+        assert text in page, text
+    assert (finished / "report" / "table1.csv").is_file()
+
+
+def test_costs_are_measured(finished: Path) -> None:
+    cost = json.loads((finished / "units/QuickUNet__nnUNetPlans/fold_0/training_cost.json").read_text())
+    assert cost["device"] == "cpu"
+    assert 1e8 < cost["peak_memory_bytes"] < 2e10
+    assert cost["seconds"] > 1
+
+
+def test_a_second_run_does_nothing_twice(quick: BenchmarkWorkspace, finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if "report" not in path.parts}
+    report = (finished / "report" / "report.html").read_bytes()
+    quick.run(finished, *FOLDS)
+    files = {".lock", ".json"}
+    after = {path: path.stat().st_mtime_ns for path in before if path.is_file() and path.suffix not in files}
+    assert after == {path: before[path] for path in after}
+    assert (finished / "report" / "report.html").read_bytes() == report
+
+
+def test_more_clicks_are_added_without_training_again(
+    quick: BenchmarkWorkspace, finished: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output, symlinks=True)
+    stamp = output / "units" / f"QuickProMISe__{PLANS}" / "fold_0" / "done" / "train.json"
+    before = stamp.stat().st_mtime_ns
+    quick.run(output, "-f", "0", "--prompts", "1", "3", "--robustness")
+    assert stamp.stat().st_mtime_ns == before
+    scores = reported_scores(output)
+    assert {"QuickProMISe, 3 clicks", "QuickUNet + 3 clicks"} <= set(scores["system"])
+    assert {"seed1", "border", "wrong"} <= set(scores["condition"])
+
+
+def test_dry_run_prints_the_commands_and_writes_nothing(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    done = quick.run(output, *FOLDS, "--dry_run")
+    lines = done.stdout.splitlines()
+    assert f"nnUNetv2_train 77 3d_fullres 1 -tr QuickProMISe -p {PLANS} -device cpu" in lines
+    assert sum(line.startswith("nnUNetv2_train") for line in lines) == 4
+    assert not output.exists()
+
+
+def test_a_cut_off_mask_is_named(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output, symlinks=True)
+    unit = output / "units" / "QuickUNet__nnUNetPlans" / "fold_0"
+    mask = next((unit / "predictions" / "none").glob("*.nii.gz"))
+    mask.write_bytes(mask.read_bytes()[:100])
+    (unit / "done" / "score_none.json").unlink()
+    done = quick.run(output, *FOLDS, check=False)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: 1 of 4 units failed")
+    assert mask.name in last
+
+
+def test_a_failed_training_is_named_and_the_others_go_on(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
+    broken = quick.trainers / "broken.py"
+    broken.write_text(
+        "from nnunetv2_promise.trainers.restartable import RestartableTraining\n\n\n"
+        "class BrokenUNet(RestartableTraining):\n"
+        "    def initialize(self):\n        raise RuntimeError('no such luck')\n"
+    )
+    output = tmp_path / "out"
+    done = quick.run(output, "-f", "0", check=False, trainers=("BrokenUNet", "QuickUNet"))
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "1 of 2 units failed" in last
+    assert "logs/train.txt" in last
+    assert "Traceback" not in done.stderr
+    assert (output / "units" / "QuickUNet__nnUNetPlans" / "fold_0" / "done" / "score_none.json").is_file()
+    assert not (output / "report").exists()
+
+
+BAD = [
+    (["-tr", "NoSuchTrainer"], "nnU-Net finds no such trainer"),
+    (["-tr", "QuickUNet", "QuickUNet"], "named twice"),
+    (["-tr", "QuickUNet:NoSuchPlans"], "has no plans NoSuchPlans"),
+    (["-tr", "QuickUNet", "--minutes", "1"], "no QuickUNet_limited"),
+    (["-tr", "QuickUNet", "--reference", "nnUNetTrainer"], "none of the trainers"),
+    (["-tr", "QuickUNet", "-f", "5"], "has the folds 0 to 4"),
+    (["-tr", "QuickUNet", "-c", "3d_lowres"], "no configuration 3d_lowres"),
+    (["-tr", "QuickUNet", "-d", "78"], "No dataset 078"),
+    (["-tr", "QuickUNet", "-device", "cuda"], "no CUDA device"),
+    (["-tr", "QuickUNet", "--cluster", "slurm"], "sbatch"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), BAD)
+def test_bad_input_is_one_sentence(
+    quick: BenchmarkWorkspace,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    expected: str,
+) -> None:
+    for name, value in quick.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ["-d", "77", "-device", "cpu", "-o", str(tmp_path / "out"), *options]
+    assert command.main(arguments) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("Error: ")
+    assert expected in message
+    assert "\n" not in message
+    assert not (tmp_path / "out" / "units").exists()
+
+
+@pytest.mark.parametrize("options", [["-f", "all"], ["--minutes", "0"], ["--minutes", "1", "--epochs", "2"]])
+def test_arguments_that_make_no_sense_are_refused_at_once(options: list[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        command.main(["-d", "77", *options])
+    assert error.value.code == 2
+
+
+def test_results_of_other_settings_stay_apart(quick: BenchmarkWorkspace, finished: Path) -> None:
+    done = quick.run(finished, *FOLDS, "--seed", "1", check=False)
+    assert done.returncode == 2
+    assert "was made with seed 0, now it is 1" in done.stderr
+
+
+def test_a_changed_split_is_noticed(quick: BenchmarkWorkspace, finished: Path) -> None:
+    file = quick.workspace.preprocessed / "splits_final.json"
+    before = file.read_text()
+    folds = json.loads(before)
+    folds[0]["train"], folds[0]["val"] = folds[0]["val"], folds[0]["train"]
+    file.write_text(json.dumps(folds))
+    try:
+        done = quick.run(finished, *FOLDS, check=False)
+    finally:
+        file.write_text(before)
+    assert done.returncode == 2
+    assert "fold 0 has changed" in done.stderr
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_gives_the_same_report(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
+    output, results = tmp_path / "out", tmp_path / "results"
+    environment = quick.environment(nnUNet_results=str(results))
+    results.mkdir()
+    chance = random.Random(4)
+    for _ in range(10):
+        process = subprocess.Popen(
+            quick.command(output, *FOLDS), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(chance.uniform(8, 25))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(quick.command(output, *FOLDS), env=environment, check=True, timeout=800, capture_output=True)
+    pd.testing.assert_frame_equal(reported_scores(output), reported_scores(finished))
+    tables = [pd.read_csv(folder / "report" / "table1.csv") for folder in (output, finished)]
+    first, second = (
+        table[[name for name in table.columns if not any(cost in name for cost in COSTS)]] for table in tables
+    )
+    assert len(first.columns) > 5
+    pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.slow
+def test_every_system_of_table_1_on_a_budget(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
+    prompted = (f"SAMAdapter3DTrainer:{PLANS}", f"ProMISeTrainer:{PLANS}")
+    others = ("nnUNetTrainer", "UXNet3DTrainer", "nnFormerTrainer", "SwinUNETRTrainer")
+    output = tmp_path / "out"
+    quick.run(output, "-f", "0", "--minutes", "0.2", trainers=(*others, *prompted))
+    table = pd.read_csv(output / "report" / "table1.csv")
+    assert set(table["system"]) == {
+        *others,
+        *(f"{name} + 1 click" for name in others),
+        "SAMAdapter3DTrainer, 1 click",
+        "ProMISeTrainer, 1 click",
+    }
+    assert np.isfinite(table["dice_mean"]).all()
