@@ -323,6 +323,7 @@ def test_tiny_planner_halves_patches_and_trains_from_scratch(make_dataset: MakeD
     make_dataset(channels=("CT",), spacing_mm=(3, 0.8, 0.8), shape=(32, 96, 96), extents_mm=[(8, 8, 8), (25, 25, 25)])
     plans = planned(ProMISeTinyPlanner)
     assert plans["promise"]["sam_checkpoint"] is None
+    assert plans["promise"]["foreground_share"] == 0.9
     assert max(plans["patch_size"]) <= 64
     assert plans["batch_size"] == 2
     assert len(set(plans["spacing"])) == 1

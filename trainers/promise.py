@@ -58,10 +58,11 @@ class ProMISeTrainer(RestartableTraining):
         if self.is_ddp and device.type == "cpu":
             self.device = device
         self.grad_scaler = None  # bfloat16 needs none
-        self.initial_lr = PromptSettings.from_configuration(self.configuration_manager.configuration).initial_lr
+        settings = PromptSettings.from_configuration(self.configuration_manager.configuration)
+        self.initial_lr = settings.initial_lr
         self.weight_decay = 0.0
         self.num_epochs = self.epochs
-        self.oversample_foreground_percent = 0.5
+        self.oversample_foreground_percent = settings.foreground_share
         self.probabilistic_oversampling = True
         self.enable_deep_supervision = False
         self.save_every = 5

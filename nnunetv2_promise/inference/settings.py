@@ -9,6 +9,7 @@ from typing import Any
 PROMISE_NETWORK = "nnunetv2_promise.network_architectures.ProMISe"
 DEFAULT_SAM_CHECKPOINT = "vit_b"
 PAPER_LEARNING_RATE = 4e-4
+PAPER_FOREGROUND_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class PromptSettings:
         architecture: Keyword arguments of ``ProMISe``.
         sam_checkpoint: Name or path of SAM weights; None trains from scratch.
         initial_lr: Learning rate of the first epoch.
+        foreground_share: Share of training patches that are centred on foreground.
     """
 
     patch_size: tuple[int, ...]
@@ -28,6 +30,7 @@ class PromptSettings:
     architecture: dict[str, Any]
     sam_checkpoint: str | None
     initial_lr: float
+    foreground_share: float
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> PromptSettings:
@@ -47,4 +50,5 @@ class PromptSettings:
             architecture=architecture,
             sam_checkpoint=prompting.get("sam_checkpoint", DEFAULT_SAM_CHECKPOINT),
             initial_lr=float(prompting.get("initial_lr", PAPER_LEARNING_RATE)),
+            foreground_share=float(prompting.get("foreground_share", PAPER_FOREGROUND_SHARE)),
         )

@@ -56,6 +56,7 @@ class ProMISePlanner(ExperimentPlanner):
     architecture: ClassVar[dict[str, Any]] = PAPER_ARCHITECTURE
     sam_checkpoint: ClassVar[str | None] = "vit_b"
     initial_lr: ClassVar[float] = 4e-4
+    foreground_share: ClassVar[float] = 0.5
 
     def __init__(
         self,
@@ -270,6 +271,7 @@ class ProMISePlanner(ExperimentPlanner):
             "window_size": window,
             "sam_checkpoint": self.sam_checkpoint,
             "initial_lr": self.initial_lr,
+            "foreground_share": self.foreground_share,
             "reasons": [*choice.reasons, reason],
         }
 

@@ -37,6 +37,7 @@ class ProMISeTinyPlanner(ProMISePlanner):
     max_patch: ClassVar[int] = 64
     batch_size: ClassVar[int] = 2
     initial_lr: ClassVar[float] = 2e-3
+    foreground_share: ClassVar[float] = 0.9
 
     def choose(self) -> Choice:
         """Decide on spacing and patch."""

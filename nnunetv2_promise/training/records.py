@@ -28,6 +28,7 @@ def write_run_record(trainer: ProMISeTrainer) -> None:
         "iterations_per_epoch": trainer.num_iterations_per_epoch,
         "batch_size": trainer.batch_size,
         "initial_lr": trainer.initial_lr,
+        "foreground_share": trainer.oversample_foreground_percent,
         "boundary_weight": trainer.boundary_weight,
         "object_points": trainer.object_points,
         "random_points": trainer.random_points,
