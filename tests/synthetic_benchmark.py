@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from nnunetv2_promise.benchmark.results import (
 )
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 
+NAN = math.nan
 UNPROMPTED = ("nnUNetTrainer", "UXNet3DTrainer", "nnFormerTrainer", "SwinUNETRTrainer")
 PROMPTED = ("SAMAdapter3DTrainer", "ProMISeTrainer_C", "ProMISeTrainer_R", "ProMISeTrainer")
 ROBUSTNESS = ("seed1", "seed2", "border", "outside_2mm", "outside_5mm", "wrong")
@@ -80,6 +83,30 @@ def make_results(
         "files": files or {},
     }
     return BenchmarkResults(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def rows(system: str, condition: str, points: int, dice: dict[str, list[float]], **values: object) -> list[dict]:
+    """Rows of cases a, b, c, ... in folds 0, 1, 0, ... from label -> Dice of each case; NSD is half of Dice."""
+    trainer = re.split(r"[ ,]", system)[0]
+    return [
+        score_row(
+            system, trainer, condition, points, case="abcdef"[i], fold=i % 2, label=label, dice=x, nsd=x / 2, **values
+        )
+        for label, scores in dice.items()
+        for i, x in enumerate(scores)
+    ]
+
+
+def two_label_results() -> BenchmarkResults:
+    """Two systems, three cases, two labels; label B is undefined in case c."""
+    return make_results(
+        [
+            *rows("nnUNetTrainer", "none", 0, {"A": [0.2, 0.4, 0.6], "B": [0.4, 0.8, NAN]}),
+            *rows("ProMISeTrainer, 1 click", "clicks", 1, {"A": [0.3, 0.8, 0.9], "B": [0.3, 0.8, NAN]}),
+        ],
+        "nnUNetTrainer",
+        labels=("A", "B"),
+    )
 
 
 def random_results(

@@ -76,8 +76,8 @@ def _undefined(results: BenchmarkResults) -> Iterator[str]:
         )
         if {"none", "clicks"} <= set(scores["condition"]):
             yield (
-                "Where a label is absent, a method without clicks that finds it all the same scores 0; a promptable one "
-                "is not asked there."
+                "Where a label is absent, a method without clicks that finds it all the same scores 0; a promptable "
+                "one is not asked there."
             )
     else:
         yield "Every score is defined; none was left out."

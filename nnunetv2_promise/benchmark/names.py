@@ -51,7 +51,9 @@ def trainer_name(trainer: str) -> str:
     if name is None:
         return trainer
     epochs = _EPOCHS.search(_LIMITED.sub("", trainer))
-    return f"{name} ({epochs.group(1)} epochs)" if epochs else name
+    if epochs is None:
+        return name
+    return f"{name} ({epochs.group(1)} epoch{'' if epochs.group(1) == '1' else 's'})"
 
 
 def system_names(trainer_of: Mapping[str, str]) -> dict[str, str]:

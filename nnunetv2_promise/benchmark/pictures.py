@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunetv2_promise.benchmark.grouping import case_scores, plain_scores, plain_systems
+from nnunetv2_promise.benchmark.grouping import ALL_LABELS, case_scores, in_group, plain_scores, plain_systems
 from nnunetv2_promise.benchmark.names import system_names
 from nnunetv2_promise.benchmark.results import BenchmarkResults, PictureFiles
 from nnunetv2_promise.errors import UserError
@@ -55,11 +55,6 @@ class _Place:
     index_zyx: NDArray[np.float64]
     clicks: int = 0
 
-    def in_words(self) -> str:
-        """What the contours and the cross hair are."""
-        first = f", first of {self.clicks} clicks" if self.clicks > 1 else ""
-        return f"label {self.label}{first}"
-
 
 def shown_system(results: BenchmarkResults) -> str:
     """The system whose cases are ranked: the promptable one with the highest mean Dice, or the best of all."""
@@ -96,7 +91,6 @@ def case_pictures(results: BenchmarkResults) -> Iterator[CasePicture]:
         UserError: If a file cannot be read, or lies on another grid than the image.
     """
     system = shown_system(results)
-    dice = case_scores(plain_scores(results), "dice")
     names = system_names(plain_systems(results)["trainer"].to_dict())
     for rank, case in ranked_cases(results, system).items():
         place = _place(results, results.files[system, case], case)
@@ -105,9 +99,21 @@ def case_pictures(results: BenchmarkResults) -> Iterator[CasePicture]:
             if files is None:
                 continue
             here = replace(place, clicks=0) if files.prompts is None else _place(results, files, case)
-            score = "undefined" if np.isnan(dice.loc[case, shown]) else f"{dice.loc[case, shown]:.3f}"
-            caption = f"{names[shown]}: Dice {score} ({here.in_words()})"
+            caption = f"{names[shown]}: {_dice_in_words(results, shown, case, here)}"
             yield CasePicture(rank, case, shown, caption, _draw(results, files, here, title=caption))
+
+
+def _dice_in_words(results: BenchmarkResults, system: str, case: str, place: _Place) -> str:
+    """Dice of the label whose contours are seen, and of the case where it has more labels."""
+    scores = plain_scores(results)
+    scores = scores[(scores["system"] == system) & (scores["case"] == case)]
+    groups = {f"label {place.label}": place.label} | ({ALL_LABELS: ALL_LABELS} if len(results.labels) > 1 else {})
+    parts = []
+    for name, group in groups.items():
+        dice = case_scores(in_group(scores, group), "dice").to_numpy()
+        defined = dice.size and not np.isnan(dice).all()
+        parts.append(f"{name} {np.nanmean(dice):.3f}" if defined else f"{name} undefined")
+    return f"Dice of {', of '.join(parts)}" + (f"; first of {place.clicks} clicks" if place.clicks > 1 else "")
 
 
 def _place(results: BenchmarkResults, files: PictureFiles, case: str) -> _Place:
