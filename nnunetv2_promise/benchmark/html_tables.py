@@ -144,10 +144,10 @@ def _tests(part: pd.DataFrame) -> str:
     """Differences to the reference; nothing if there is no other system."""
     if not len(part):
         return ""
-    head = ("difference to the reference", "pairs")
+    head = ["difference to the reference", "pairs"]
     rows = [[row["name"], str(row["dice_pairs"])] for row in part.to_dict("records")]
     for metric in METRICS:
-        head += (metric_name(metric), "p", "p (Holm)", "effect")
+        head += [metric_name(metric), "p", "p (Holm)", "effect"]
         for cells, row in zip(rows, part.to_dict("records"), strict=True):
             cells += [signed(row[f"{metric}_difference"]), p_value(row[f"{metric}_p"])]
             cells += [p_value(row[f"{metric}_p_holm"]), signed(row[f"{metric}_effect"])]
