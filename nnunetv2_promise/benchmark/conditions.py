@@ -13,9 +13,6 @@ from pathlib import Path
 from nnunetv2_promise.prompts.misplaced import Where
 from nnunetv2_promise.prompts.objects import Per
 from nnunetv2_promise.prompts.simulate import simulate_prompts
-from nnunetv2_promise.prompts.skipped import skipped_cases
-
-__all__ = ["Condition", "click_conditions", "robustness_conditions", "skipped_cases", "write_prompts"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def write_prompts(
 
     A case in which the condition cannot be had for one of its objects, such as a click 20 mm away in a small image, is
     not clicked elsewhere. It is listed with no prompt, so that prediction runs, and named with the reason in
-    ``prompts.skipped.json`` beside ``prompts.json`` and in the log. Scores leave out ``skipped_cases(output)``.
+    ``prompts.skipped.json`` beside ``prompts.json`` and in the log. Scores leave these cases out.
 
     Args:
         condition: How to click.
