@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import pandas as pd
 import pytest
+from benchmark_workspace import make_benchmark_workspace, reported_scores
+from commands import DATASET
 from single_node_slurm import single_node_slurm, why_not
 
 from nnunetv2_promise.benchmark import cluster
 from nnunetv2_promise.benchmark.cluster import ClusterSettings, submit
-from nnunetv2_promise.benchmark.cluster_jobs import Submitted, load_submitted
+from nnunetv2_promise.benchmark.cluster_jobs import Submitted, SubmittedJob, failure, load_submitted
 from nnunetv2_promise.errors import UserError
 
 UNITS = [("A__Plans", "0"), ("B__Plans", "0"), ("A__Plans", "1")]
@@ -127,7 +130,7 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def squeue() -> list[str]:
-    command = ["squeue", "--noheader", "--format=%A %T %r"]
+    command = ["squeue", "--noheader", "--states=PENDING,RUNNING"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
 
 
@@ -189,23 +192,16 @@ def test_job_at_its_time_limit_goes_on(on_slurm: None, tmp_path: Path) -> None:
     assert "Job has timed out" in Path(submitted.units[0].log).read_text()
 
 
-def test_report_job_names_the_unit_that_failed(on_slurm: None, tmp_path: Path) -> None:
-    (tmp_path / "B__Plans_0.orders").write_text("fail")
-    (tmp_path / "A__Plans_1.orders").write_text("die")
-    submitted = start(tmp_path, settings())
+def test_report_job_names_the_unit_whose_job_died(on_slurm: None, tmp_path: Path) -> None:
+    """Also shows that a single unit, which is no array, is followed by its report."""
+    (tmp_path / "B__Plans_0.orders").write_text("die")
+    submitted = start(tmp_path, settings(), [UNITS[1]])
+    assert "_" not in submitted.units[0].job_id
     log = Path(submitted.report.log)
     wait(lambda: log.is_file() and "UserError: The job" in log.read_text(), "the report's error", tmp_path)
-    assert (tmp_path / "report").read_text() == "A__Plans_0"
-    expected = f"The job of B__Plans, fold 0 failed (2 of 3 jobs failed); read {submitted.units[1].log}, mend the cause"
+    expected = f"The job of B__Plans, fold 0 failed; read {submitted.units[0].log}, mend the cause and run the same"
     assert expected in log.read_text()
-    assert "The disk is full" in Path(submitted.units[1].log).read_text()
-
-
-def test_single_unit_needs_no_array(on_slurm: None, tmp_path: Path) -> None:
-    submitted = start(tmp_path, settings(), [UNITS[0]])
-    wait((tmp_path / "report").is_file, "the report", tmp_path)
-    assert (tmp_path / "report").read_text() == "A__Plans_0"
-    assert "_" not in submitted.units[0].job_id
+    assert not list(tmp_path.glob("*.done"))
 
 
 @pytest.mark.parametrize(
@@ -277,11 +273,17 @@ def test_local_executor_names_the_job_that_failed(order: str, tmp_path: Path) ->
     assert (tmp_path / "report").is_file()
 
 
+def test_failures_are_counted() -> None:
+    jobs = [SubmittedJob(f"T, fold {fold}", str(fold), f"log_{fold}") for fold in (3, 4)]
+    expected = "The job of T, fold 3 failed (2 of 5 jobs failed); read log_3, mend the cause and run the same command "
+    assert str(failure(jobs, 5)).startswith(expected)
+
+
 def test_local_executor_ends_a_job_that_is_late(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from nnunetv2_promise.benchmark import cluster_local
 
     monkeypatch.setattr(cluster_local, "ATTEMPTS", 0.01)
-    monkeypatch.setattr(cluster_local, "_SPARE_SECONDS", 600)
+    monkeypatch.setattr(cluster_local, "_SPARE_SECONDS", 0)
     (tmp_path / "A__Plans_0.orders").write_text("wait")
     began = time.monotonic()
     with pytest.raises(UserError, match="The job of A__Plans, fold 0 failed"):
@@ -321,3 +323,33 @@ def test_jobs_file_of_something_else_is_named(content: str, tmp_path: Path) -> N
     (tmp_path / "jobs.json").write_text(content)
     with pytest.raises(UserError, match=r"jobs\.json does not list the jobs of a benchmark"):
         load_submitted(tmp_path)
+
+
+# The real command
+
+
+@pytest.mark.slow
+def test_command_on_slurm_gives_the_report_of_a_run_here(on_slurm: None, tmp_path: Path) -> None:
+    """One job is signalled, as before its time limit, while it trains."""
+    quick = make_benchmark_workspace(tmp_path)
+    here, there = tmp_path / "here", tmp_path / "there"
+    options = ("--cluster", "slurm", "--partition", "main", "--minutes_per_job", "20", "--gpus_per_job", "0")
+    size = ("--cpus_per_job", "1", "--memory_gb", "1", "--parallel", "2", "-f", "0")
+    said = quick.run(there, *options, *size).stdout
+    assert "Submitted 2 jobs" in said
+    submitted = load_submitted(there / "cluster")
+    assert submitted
+
+    def trained_a_while() -> bool:
+        return bool(list(quick.workspace.results.rglob("QuickProMISe*/fold_0/checkpoint_latest.pth")))
+
+    wait(trained_a_while, "a checkpoint", there, seconds=300)
+    number = next(job.job_id for job in submitted.units if job.name.startswith("QuickProMISe"))
+    subprocess.run(["scancel", "--signal=USR2", number], timeout=60, check=True)
+    wait((there / "report" / "report.html").is_file, "the report", there, seconds=400)
+    assert "Requeued job" in (there / "cluster" / f"{number}_0_log.out").read_text()
+
+    shutil.rmtree(quick.workspace.results / DATASET)
+    quick.run(here, "-f", "0")
+    columns = ["system", "condition", "fold", "case", "label", "dice", "nsd"]
+    pd.testing.assert_frame_equal(reported_scores(there)[columns], reported_scores(here)[columns])

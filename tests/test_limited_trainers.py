@@ -200,6 +200,22 @@ def test_resumed_training_gets_its_remaining_share(clocked: Clocked) -> None:
     assert clocked.now == pytest.approx(600 * 5 / 20, rel=0.05)
 
 
+def test_processes_take_the_first_ones_number_of_steps(clocked: Clocked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or they would wait for each other forever."""
+    asked: list[int] = []
+
+    def broadcast(box: list[int], src: int) -> None:
+        assert src == 0
+        asked.append(box[0])
+        box[0] = 7 if len(asked) < 3 else 0
+
+    monkeypatch.setattr(limited.distributed, "broadcast_object_list", broadcast)
+    clocked.is_ddp = True
+    clocked.run_training()
+    assert clocked.steps == [4, 7, 7]
+    assert 0 not in asked
+
+
 # With data.
 
 
