@@ -74,6 +74,9 @@ class LimitedTraining(RestartableTraining):
     over, so a training is late by one step at most, or by the first epoch's steps where these alone take longer.
     """
 
+    save_every: int
+    current_epoch: int
+
     timed_epochs: ClassVar[int] = 20
     timed_val_iterations: ClassVar[int] = 2
     first_epoch_steps: ClassVar[int] = 4
