@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -85,20 +84,6 @@ def test_a_second_run_does_nothing_twice(quick: BenchmarkWorkspace, finished: Pa
     assert (finished / "report" / "report.html").read_bytes() == report
 
 
-def test_more_clicks_are_added_without_training_again(
-    quick: BenchmarkWorkspace, finished: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "out"
-    shutil.copytree(finished, output, symlinks=True)
-    stamp = output / "units" / f"QuickProMISe__{PLANS}" / "fold_0" / "done" / "train.json"
-    before = stamp.stat().st_mtime_ns
-    quick.run(output, "-f", "0", "--prompts", "1", "3", "--robustness")
-    assert stamp.stat().st_mtime_ns == before
-    scores = reported_scores(output)
-    assert {"QuickProMISe, 3 clicks", "QuickUNet + 3 clicks"} <= set(scores["system"])
-    assert {"seed1", "border", "wrong"} <= set(scores["condition"])
-
-
 def test_dry_run_prints_the_commands_and_writes_nothing(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
     output = tmp_path / "out"
     done = quick.run(output, *FOLDS, "--dry_run")
@@ -108,18 +93,31 @@ def test_dry_run_prints_the_commands_and_writes_nothing(quick: BenchmarkWorkspac
     assert not output.exists()
 
 
-def test_a_cut_off_mask_is_named(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    shutil.copytree(finished, output, symlinks=True)
-    unit = output / "units" / "QuickUNet__nnUNetPlans" / "fold_0"
+def test_a_cut_off_mask_is_named(quick: BenchmarkWorkspace, finished: Path) -> None:
+    unit = finished / "units" / "QuickUNet__nnUNetPlans" / "fold_0"
     mask = next((unit / "predictions" / "none").glob("*.nii.gz"))
-    mask.write_bytes(mask.read_bytes()[:100])
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:100])
     (unit / "done" / "score_none.json").unlink()
-    done = quick.run(output, *FOLDS, check=False)
+    done = quick.run(finished, *FOLDS, check=False)
+    mask.write_bytes(whole)
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("Error: 1 of 4 units failed")
     assert mask.name in last
+    quick.run(finished, *FOLDS)
+
+
+def test_more_clicks_are_added_without_training_again(quick: BenchmarkWorkspace, finished: Path) -> None:
+    done = finished / "units" / f"QuickProMISe__{PLANS}" / "fold_0" / "done"
+    before = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
+    quick.run(finished, "-f", "0", "--prompts", "1", "3")
+    scores = reported_scores(finished)
+    quick.run(finished, *FOLDS)
+    after = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
+    assert after.items() > before.items()
+    assert {"QuickProMISe, 3 clicks", "QuickUNet + 3 clicks"} <= set(scores["system"])
+    assert set(scores["fold"]) == {0}
 
 
 def test_a_failed_training_is_named_and_the_others_go_on(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
@@ -231,7 +229,7 @@ def test_every_system_of_table_1_on_a_budget(quick: BenchmarkWorkspace, tmp_path
     prompted = (f"SAMAdapter3DTrainer:{PLANS}", f"ProMISeTrainer:{PLANS}")
     others = ("nnUNetTrainer", "UXNet3DTrainer", "nnFormerTrainer", "SwinUNETRTrainer")
     output = tmp_path / "out"
-    quick.run(output, "-f", "0", "--minutes", "0.2", trainers=(*others, *prompted))
+    quick.run(output, "-f", "0", "--minutes", "0.2", "--robustness", trainers=(*others, *prompted))
     table = pd.read_csv(output / "report" / "table1.csv")
     assert set(table["system"]) == {
         *others,
@@ -240,3 +238,4 @@ def test_every_system_of_table_1_on_a_budget(quick: BenchmarkWorkspace, tmp_path
         "ProMISeTrainer, 1 click",
     }
     assert np.isfinite(table["dice_mean"]).all()
+    assert {"seed1", "border", "outside_2mm", "wrong"} <= set(reported_scores(output)["condition"])

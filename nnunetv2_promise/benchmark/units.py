@@ -153,11 +153,11 @@ def _restrict(layout: BenchmarkLayout, method: Method, fold: int, condition: Con
 def _score(layout: BenchmarkLayout, method: Method, fold: int, condition: str) -> Step:
     made_by = condition if condition.startswith("nearest_") else f"predict_{condition}"
     masks, truths = layout.predictions(method, fold, condition), layout.truths(fold)
-    tolerance = f"{layout.settings.tolerance_mm:g}"
+    options = ("--tolerance", f"{layout.settings.tolerance_mm:g}", "--dataset_json", str(layout.dataset_json))
     return Step(
         f"score_{condition}",
         f"Score ({condition})",
-        ("nnUNetv2_promise_evaluate", "-p", str(masks), "-l", str(truths), "--tolerance", tolerance),
+        ("nnUNetv2_promise_evaluate", "-p", str(masks), "-l", str(truths), *options),
         action=lambda: write_condition_scores(layout, method, fold, condition),
         needs=(made_by,),
     )

@@ -84,7 +84,7 @@ def _add_cluster(group: argparse._ArgumentGroup) -> None:
     add("--cluster", choices=("slurm", "local"), help="submit through submitit; 'local' is for trying without SLURM")
     add("--partition", help="SLURM partition")
     add("--minutes_per_job", type=at_least_one, default=1440, metavar="N", help="time limit; then requeued")
-    add("--gpus_per_job", type=int, choices=(0, 1), default=1, help="default: %(default)s")
+    add("--gpus_per_job", type=int, choices=(0, 1), help="default: 1 with -device cuda, else 0")
     add("--cpus_per_job", type=at_least_one, default=12, metavar="N", help="default: %(default)s")
     add("--memory_gb", type=at_least_one, default=48, metavar="N", help="default: %(default)s")
     add("--parallel", type=at_least_one, default=32, metavar="N", help="jobs of the array at a time")
@@ -159,7 +159,7 @@ def _submit(layout: BenchmarkLayout, arguments: argparse.Namespace) -> None:
         executor=arguments.cluster,
         partition=arguments.partition,
         minutes_per_unit=arguments.minutes_per_job,
-        gpus=arguments.gpus_per_job,
+        gpus=int(arguments.device == "cuda") if arguments.gpus_per_job is None else arguments.gpus_per_job,
         cpus=arguments.cpus_per_job,
         memory_gb=arguments.memory_gb,
         parallel=arguments.parallel,

@@ -25,6 +25,7 @@ def run_command(command: Callable[[], None]) -> int:
         130 after Ctrl-C, or 141 if the reader of the output has gone.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("numexpr").setLevel(logging.WARNING)
     try:
         command()
     except UserError as error:

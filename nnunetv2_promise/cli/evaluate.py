@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(arguments: dict) -> None:
-    logging.getLogger("numexpr").setLevel(logging.WARNING)
     from nnunetv2_promise.evaluation.folder import evaluate_folder, format_summary, summarize, write_scores
 
     output = arguments.pop("output")
