@@ -63,7 +63,7 @@ def run_steps(
         folder: The job's folder.
         environment: Variables that the steps need beside the present ones.
         say: Prints one line.
-        echo: Whether the output of commands is shown.
+        echo: Whether commands and their output are shown; without, only what a step does.
 
     Raises:
         UserError: If a command is missing or fails.
@@ -87,7 +87,7 @@ def run_steps(
         for name in _needing(step.name, steps):
             stamps[name].unlink(missing_ok=True)
         ran.add(step.name)
-        say(f"\n{heading}\n$ {shlex.join(command)}" if echo else f"{heading}: {shlex.join(command)}")
+        say(f"\n{heading}\n$ {shlex.join(command)}" if echo else heading)
         content = {"title": step.title, "command": list(step.command), "resumed": command != step.command}
         start = time.monotonic()
         if step.action is not None:

@@ -88,6 +88,12 @@ class LimitedTraining(RestartableTraining):
         self.save_every = min(self.save_every, max(1, self.num_epochs // 20))
         super().initialize()
 
+    def length_in_words(self) -> str:
+        """The minutes, since the number of iterations follows the machine; else as usual."""
+        if self.budget.minutes is None:
+            return super().length_in_words()
+        return f"{self.budget.minutes:g} minutes"
+
     def run_training(self) -> None:
         """nnU-Net's loop, which ends early if there is no time for another epoch."""
         try:

@@ -34,6 +34,10 @@ class RestartableTraining(nnUNetTrainer):
                 step.transform.benchmark = False
         return transforms
 
+    def length_in_words(self) -> str:
+        """How long the training is, for the model card."""
+        return f"{self.num_epochs} epochs of {self.num_iterations_per_epoch} iterations"
+
     def on_train_start(self) -> None:
         """Seed the data loading, then nnU-Net's start."""
         seed_everything(self.seed, self.fold, self.local_rank, "data", self.current_epoch)

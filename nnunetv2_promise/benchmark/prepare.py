@@ -46,6 +46,7 @@ def preprocessing_steps(layout: BenchmarkLayout) -> list[Step]:
 def _preprocess(layout: BenchmarkLayout, plans: str) -> Step:
     settings = layout.settings
     common = ("-d", str(settings.dataset_id), "-np", str(settings.processes))
+    command: tuple[str, ...]
     if plans == "nnUNetPlans":
         command = ("nnUNetv2_plan_and_preprocess", *common, "-c", settings.configuration)
     elif plans in _PLANNERS:

@@ -30,6 +30,7 @@ def write_condition_scores(layout: BenchmarkLayout, method: Method, fold: int, c
         UserError: If a mask or label map is missing or unreadable, or their grids differ.
     """
     prompts = prompts_of(layout, fold, condition)
+    clicks = None if prompts is None else load_prompt_file(prompts)
     cases = read_json(layout.images(fold).parent / "cases.json")
     if prompts is not None:
         skipped = skipped_cases(prompts)
@@ -43,7 +44,7 @@ def write_condition_scores(layout: BenchmarkLayout, method: Method, fold: int, c
         num_processes=layout.settings.processes,
     )
     objects = pd.DataFrame(
-        describe_objects(layout.truths(fold), cases, layout.dataset_json, prompts and load_prompt_file(prompts)),
+        describe_objects(layout.truths(fold), cases, layout.dataset_json, clicks),
         columns=["case", "label", "objects", "click_offset_mm"],
     )
     table = scores.merge(objects, on=["case", "label"], how="left", validate="one_to_one")

@@ -9,6 +9,7 @@ from typing import Any
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
+from nnunetv2_promise.prompts.objects import Per
 
 SETTINGS_NAME = "benchmark.json"
 # Results made under other values of these cannot stand in one report.
@@ -67,7 +68,7 @@ class BenchmarkSettings:
     epochs: int | None = None
     reference: str = "nnUNetTrainer"
     robustness: bool = False
-    per: str = "component"
+    per: Per = "component"
     seed: int = 0
     tolerance_mm: float = 5.0
     device: str = "cuda"

@@ -21,6 +21,8 @@ class CentredDataLoader(nnUNetDataLoader):
     section 3.1), so training must see the same.
     """
 
+    need_to_pad: np.ndarray
+
     def get_bbox(
         self, data_shape: np.ndarray, force_fg: bool, class_locations: dict | None, *args: Any, **kwargs: Any
     ) -> tuple[list[int], list[int]]:

@@ -23,6 +23,7 @@ def write_run_record(trainer: ProMISeTrainer) -> None:
         "trainer": type(trainer).__name__,
         "seed": trainer.seed,
         "fold": trainer.fold,
+        "length": trainer.length_in_words(),
         "first_epoch": trainer.current_epoch,
         "epochs": trainer.num_epochs,
         "iterations_per_epoch": trainer.num_iterations_per_epoch,
@@ -55,8 +56,7 @@ def write_model_card(trainer: ProMISeTrainer) -> None:
         "",
         f"- Images: {channels}; file ending {dataset['file_ending']}.",
         f"- Labels that a prompt may name: {labels}.",
-        f"- Training: {trainer.num_epochs} epochs of {trainer.num_iterations_per_epoch} iterations, "
-        f"seed {trainer.seed}; details in `run.json` of each fold.",
+        f"- Training: {trainer.length_in_words()}, seed {trainer.seed}; details in `run.json` of each fold.",
         f"- Software: nnunetv2-promise {version('nnunetv2-promise')}, nnunetv2 {version('nnunetv2')}.",
         "- Without a prompt the model says nothing: the mask is empty. It has not been validated for clinical use.",
         "",
