@@ -62,7 +62,7 @@ def _write(record: Path, seconds: float) -> None:
     device, peak = _peak()
     before: dict[str, Any] = read_json(record) if record.is_file() else {}
     content = {
-        "seconds": round(seconds + before.get("seconds", 0.0), 1),
+        "seconds": round(seconds + before.get("seconds", 0.0), 3),
         "device": device,
         "peak_memory_bytes": max(peak, before.get("peak_memory_bytes", 0)),
     }
