@@ -18,6 +18,7 @@ from synthetic_benchmark import ROBUSTNESS, UNPROMPTED, make_results, random_res
 
 from nnunetv2_promise.benchmark import latex
 from nnunetv2_promise.benchmark.explanation import notes
+from nnunetv2_promise.benchmark.plots import against_volume
 from nnunetv2_promise.benchmark.report import write_report
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 from nnunetv2_promise.benchmark.tables import comparison_table
@@ -210,3 +211,23 @@ def test_missing_columns_are_a_programming_error(two_labels: BenchmarkResults, t
     lacking = dataclasses.replace(two_labels, runs=two_labels.runs.drop(columns="device"))
     with pytest.raises(ValueError, match="runs lack the columns device"):
         write_report(lacking, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (1100, 2100, ["1,100", "2,100"]),
+        (90, 600, ["100", "200", "500"]),
+        (1000, 400_000, ["1,000", "10,000", "100,000"]),
+        (1, 3e6, ["1", "100", "10,000", "1,000,000"]),
+        (500, 500, ["500"]),
+    ],
+)
+def test_volumes_have_few_round_labels(
+    two_labels: BenchmarkResults, low: float, high: float, labels: list[str]
+) -> None:
+    volumes = np.where(np.arange(len(two_labels.scores)) % 2, low, high)
+    scores = two_labels.scores.assign(truth_mm3=volumes)
+    figure = against_volume(dataclasses.replace(two_labels, scores=scores))
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == labels

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from nnunetv2_promise.benchmark.grouping import case_scores, plain_scores, plain_systems
@@ -146,12 +147,32 @@ def _scatter(
         colour = KIND_COLOURS[systems.loc[system, "condition"]]
         panel.scatter(rows[column], rows["dice"], s=12, color=colour, alpha=0.6, linewidths=0)
         panel.plot(*_running_median(rows[column].to_numpy(), rows["dice"].to_numpy()), color="black", linewidth=1.5)
-        panel.set(ylim=(-0.03, 1.03), **({"xscale": "log"} if logarithmic else {}))
+        panel.set(ylim=(-0.03, 1.03))
+        if logarithmic:
+            _logarithmic(panel, defined[column])
         panel.grid(alpha=0.25)
         _title(panel, names[system])
     _label_outer(panels, ylabel="Dice")
     figure.supxlabel(label, fontsize="medium")
     return _finished(figure)
+
+
+def _logarithmic(panel: Axes, values: pd.Series) -> None:
+    """A logarithmic x axis with few labels; matplotlib's own run into each other in a small panel."""
+    ticks = _few_ticks(values.min(), values.max())
+    panel.set_xscale("log")
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xticks(ticks, [f"{tick:,.7g}" for tick in ticks])
+
+
+def _few_ticks(low: float, high: float) -> list[float]:
+    """Two to four round numbers of a logarithmic range: of 1, 2, 5, 10, ... or of powers of 10; else its ends."""
+    decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for candidates in (np.outer(decades, (1, 2, 5)).ravel(), decades, decades[::2], decades[::4]):
+        inside = [float(tick) for tick in candidates if low <= tick <= high]
+        if 2 <= len(inside) <= 4:
+            return inside
+    return sorted({float(f"{end:.2g}") for end in (low, high)})
 
 
 def _running_median(x: NDArray, y: NDArray) -> tuple[list[float], list[float]]:
