@@ -27,6 +27,11 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, target)
+    except OSError as error:
+        # A full disk is noticed while writing, where Python names no file; the user knows only the target.
+        if error.filename is None or error.filename == str(temporary):
+            error.filename, error.filename2 = str(target), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         folder.rmdir()

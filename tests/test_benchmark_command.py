@@ -138,6 +138,23 @@ def test_a_failed_training_is_named_and_the_others_go_on(quick: BenchmarkWorkspa
     assert not (output / "report").exists()
 
 
+def test_a_full_disk_leaves_no_half_report(quick: BenchmarkWorkspace, finished: Path) -> None:
+    report = finished / "report"
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(report)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small file system")
+    try:
+        done = quick.run(finished, *FOLDS, check=False)
+        left = [path.name for path in report.iterdir() if path.suffix == ".html" or path.name.startswith(".partial")]
+    finally:
+        subprocess.run(["umount", str(report)], check=True)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"Error: {report}")
+    assert "No space left on device" in last
+    assert left == []
+
+
 BAD = [
     (["-tr", "NoSuchTrainer"], "nnU-Net finds no such trainer"),
     (["-tr", "QuickUNet", "QuickUNet"], "named twice"),
