@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.results import RUN_COLUMNS, TIMING_COLUMNS, BenchmarkResults, PictureFiles
@@ -109,7 +108,7 @@ def training_seconds(checkpoint: Path) -> float:
 
 
 def count_parameters(layout: BenchmarkLayout, method: Method) -> tuple[int, int]:
-    """Parameters of a method's network, all and trained; without memory for any of them."""
+    """Parameters of a method's network, all and trained."""
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -121,8 +120,8 @@ def count_parameters(layout: BenchmarkLayout, method: Method) -> tuple[int, int]
     trainer = find_trainer(method.runs)
     if trainer is None:
         raise UserError(f"The trainer {method.runs} is not found any more; restore it, or nnUNet_extTrainer.")
-    with torch.device("meta"):
-        network: Any = trainer.build_network_architecture(plans, configuration, channels, heads, True)
+    # PyTorch's meta device would save the memory, but MONAI's networks compute with numbers while they are built.
+    network: Any = trainer.build_network_architecture(plans, configuration, channels, heads, True)
     if method.prompted and PromptSettings.from_configuration(configuration.configuration).sam_checkpoint is not None:
         network.network.freeze_pretrained()
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
