@@ -25,16 +25,21 @@ def parse_error(command: Sequence[str]) -> str | None:
     found = entry_points(group="console_scripts", name=name)
     if not found:
         raise LookupError(f"{name} is no installed command")
-    original = argparse.ArgumentParser.parse_args
+    # Some of nnU-Net's commands call this directly, and `parse_args` calls it.
+    original = argparse.ArgumentParser.parse_known_args
 
-    def parse_and_stop(self: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
-        original(self, *args, **kwargs)
+    def parse_and_stop(self: argparse.ArgumentParser, args: object = None, namespace: object = None) -> object:
+        parsed = original(self, args, namespace)
+        if args is not None:  # a subcommand's parser, called by its parent
+            return parsed
+        if parsed[1]:
+            self.error(f"unrecognized arguments: {' '.join(parsed[1])}")
         raise Parsed
 
     function = next(iter(found)).load()
     said = io.StringIO()
     with (
-        mock.patch.object(argparse.ArgumentParser, "parse_args", parse_and_stop),
+        mock.patch.object(argparse.ArgumentParser, "parse_known_args", parse_and_stop),
         mock.patch.object(sys, "argv", [name, *arguments]),
         contextlib.redirect_stderr(said),
         contextlib.redirect_stdout(io.StringIO()),
