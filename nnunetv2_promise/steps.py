@@ -103,6 +103,23 @@ def read_stamp(folder: Path, name: str) -> dict[str, Any] | None:
     return read_json(stamp) if stamp.is_file() else None
 
 
+_running: set[subprocess.Popen[str]] = set()
+
+
+def stop_running_commands() -> None:
+    """End every command that a step of this process is running, with all that it started; their steps fail then.
+
+    Ctrl-C reaches the main thread only, and commands have sessions of their own.
+    """
+    for process in list(_running):
+        _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _needing(name: str, steps: Sequence[Step]) -> set[str]:
     """A step and every later one that needs it, directly or through others."""
     found = {name}
@@ -153,13 +170,15 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator
         )
     except FileNotFoundError as error:
         raise UserError(f"The command {command[0]} is not installed; install the package and run again.") from error
+    _running.add(process)
     with process:
         try:
             yield process
         except BaseException:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
             raise
+        finally:
+            _running.discard(process)
 
 
 def _program(command: Sequence[str]) -> str:

@@ -155,6 +155,23 @@ def test_a_full_disk_leaves_no_half_report(quick: BenchmarkWorkspace, finished: 
     assert left == []
 
 
+def test_ctrl_c_ends_the_training_at_once(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        quick.command(output, "-f", "2"), env=quick.environment(), stderr=subprocess.PIPE, text=True
+    )
+    log = output / "units" / "QuickUNet__nnUNetPlans" / "fold_2" / "logs" / "train.txt"
+    until = time.monotonic() + 120
+    while not (log.is_file() and "Using device" in log.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert not (output / "units" / "QuickUNet__nnUNetPlans" / "fold_2" / "done" / "train.json").exists()
+
+
 BAD = [
     (["-tr", "NoSuchTrainer"], "nnU-Net finds no such trainer"),
     (["-tr", "QuickUNet", "QuickUNet"], "named twice"),

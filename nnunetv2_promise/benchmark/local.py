@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from nnunetv2_promise.benchmark.units import run_unit
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.steps import stop_running_commands
 
 
 def slots(device: str, jobs: int | None) -> list[dict[str, str]]:
@@ -57,6 +58,7 @@ def run_units(root: Path, units: Sequence[tuple[str, str]], places: Sequence[dic
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
+            stop_running_commands()
             raise
     if failures:
         raise UserError(f"{len(failures)} of {len(units)} units failed: {failures[0]}")
