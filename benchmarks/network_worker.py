@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from oracle_network import PlainProMISe
 
 from nnunetv2_promise.network_architectures import ProMISe
-from nnunetv2_promise.network_architectures.config import SAM_ENCODERS
+from nnunetv2_promise.network_architectures.promise.options import SAM_ENCODERS
 from nnunetv2_promise.training.losses import ProMISeLoss
 
 GIB = 2**30

@@ -20,9 +20,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
-from nnunetv2_promise.network_architectures.nnformer import NNFormer
-from nnunetv2_promise.network_architectures.swin_unetr import PaddedSwinUNETR, load_self_supervised
-from nnunetv2_promise.network_architectures.ux_net import UXNet3D
+from nnunetv2_promise.network_architectures.compared.nnformer import NNFormer
+from nnunetv2_promise.network_architectures.compared.swin_unetr import PaddedSwinUNETR, load_self_supervised
+from nnunetv2_promise.network_architectures.compared.ux_net import UXNet3D
 from nnunetv2_promise.trainers.restartable import RestartableTraining
 
 SWIN_WEIGHTS_VARIABLE = "nnUNet_promise_swin_unetr"

@@ -15,15 +15,15 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.configuration import PromptConfigurationManager
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
-from nnunetv2_promise.inference.settings import PromptSettings
 from nnunetv2_promise.network_architectures import ProMISe, load_sam_encoder
+from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.sam_weights import find_sam_weights
 from nnunetv2_promise.trainers.restartable import RestartableTraining
-from nnunetv2_promise.training.checks import check_supported
 from nnunetv2_promise.training.data_loading import make_dataloaders
 from nnunetv2_promise.training.losses import ProMISeLoss
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget, prompt_batch
 from nnunetv2_promise.training.records import write_model_card, write_run_record
+from nnunetv2_promise.training.supported import check_supported
 from nnunetv2_promise.training.validation import click_scores, predict_validation_cases, summarise_validation
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from submitit import Job, LocalExecutor
 
-from nnunetv2_promise.benchmark.cluster_jobs import SubmittedJob, describe, failure, has_failed
+from nnunetv2_promise.benchmark.cluster.jobs import SubmittedJob, describe, failure, has_failed
 from nnunetv2_promise.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunetv2_promise.benchmark.cluster import ClusterSettings, NamedJob
+    from nnunetv2_promise.benchmark.cluster.slurm import ClusterSettings, NamedJob
 
 ATTEMPTS = 6
 """Submitit starts a job that reaches its time limit so many times; then it is over."""

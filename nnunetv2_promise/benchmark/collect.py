@@ -15,11 +15,11 @@ from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method
 from nnunetv2_promise.benchmark.units import scored_conditions
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
+from nnunetv2_promise.images.folders import find_images, find_volumes
+from nnunetv2_promise.images.labels import read_labels, scored_labels
 from nnunetv2_promise.inference.model_folder import read_checkpoint
-from nnunetv2_promise.inference.settings import PromptSettings
 from nnunetv2_promise.nnunet_trainers import find_trainer
-from nnunetv2_promise.prompts.dataset_labels import read_labels, scored_labels
-from nnunetv2_promise.prompts.volumes import find_images, find_volumes
+from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.steps import read_stamp
 
 NAN = float("nan")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunetv2_promise.images.objects import Per
 from nnunetv2_promise.prompts.misplaced import Where
-from nnunetv2_promise.prompts.objects import Per
 from nnunetv2_promise.prompts.simulate import simulate_prompts
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nnunetv2_promise.benchmark.conditions import Condition, click_conditions, robustness_conditions
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+from nnunetv2_promise.dataset.splits import FILE_NAME, dataset_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
-from nnunetv2_promise.splits import FILE_NAME, dataset_cases
 
 
 def conditions(layout: BenchmarkLayout) -> list[Condition]:

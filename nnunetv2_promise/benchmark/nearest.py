@@ -14,16 +14,16 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
-from nnunetv2_promise.dataset.images import check_stored_voxels, read_header
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import atomic_path
-from nnunetv2_promise.prompts.dataset_labels import Labels, read_labels
-from nnunetv2_promise.prompts.geometry import ImageGeometry
+from nnunetv2_promise.images.folders import find_volumes, read_label_map, require_cases
+from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.labels import Labels, read_labels
+from nnunetv2_promise.images.objects import Object, find_objects
+from nnunetv2_promise.images.reading import check_stored_voxels, read_header
 from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case
-from nnunetv2_promise.prompts.objects import Object, find_objects
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file
-from nnunetv2_promise.prompts.volumes import find_volumes, read_label_map, require_cases
 
 _TIE_VOXELS = 1e-4
 """Distances that differ by less, in shortest voxel sides, are equal; headers hold their numbers in single precision."""

@@ -9,9 +9,9 @@ from nnunetv2_promise.benchmark.conditions import Condition, write_prompts
 from nnunetv2_promise.benchmark.inputs import conditions, ensure_splits, link_cases
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.settings import save_settings
+from nnunetv2_promise.dataset.splits import dataset_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
-from nnunetv2_promise.splits import dataset_cases
 from nnunetv2_promise.steps import Step, run_steps
 
 _PLANNERS = {"ProMISePlans": "ProMISePlanner", "ProMISeTinyPlans": "ProMISeTinyPlanner"}

@@ -10,7 +10,7 @@ from nnunetv2_promise.benchmark.collect import collect
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.local import run_units, slots
 from nnunetv2_promise.benchmark.prepare import prepare, preprocessing_steps, prompt_steps
-from nnunetv2_promise.benchmark.report import write_report
+from nnunetv2_promise.benchmark.report.html import write_report
 from nnunetv2_promise.benchmark.settings import load_settings
 from nnunetv2_promise.benchmark.units import unit_steps, units
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
-from nnunetv2_promise.prompts.objects import Per
+from nnunetv2_promise.images.objects import Per
 
 SETTINGS_NAME = "benchmark.json"
 # Results made under other values of these cannot stand in one report.

@@ -12,10 +12,10 @@ from nnunetv2_promise.benchmark.measure import prefix
 from nnunetv2_promise.benchmark.nearest import restrict_to_clicks
 from nnunetv2_promise.benchmark.scoring import write_condition_scores
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method, load_settings
-from nnunetv2_promise.dataset.images import check_stored_voxels
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import locked
-from nnunetv2_promise.prompts.volumes import ENDINGS
+from nnunetv2_promise.images.folders import ENDINGS
+from nnunetv2_promise.images.reading import check_stored_voxels
 from nnunetv2_promise.steps import Step, run_steps
 
 NO_CLICKS = "none"

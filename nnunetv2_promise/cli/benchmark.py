@@ -151,7 +151,7 @@ def _default_output(settings: BenchmarkSettings) -> Path:
 
 
 def _submit(layout: BenchmarkLayout, arguments: argparse.Namespace) -> None:
-    from nnunetv2_promise.benchmark.cluster import ClusterSettings, submit
+    from nnunetv2_promise.benchmark.cluster.slurm import ClusterSettings, submit
     from nnunetv2_promise.benchmark.prepare import prepare
     from nnunetv2_promise.benchmark.units import units
 

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def command() -> None:
-        from nnunetv2_promise.inference.import_checkpoint import ImportRequest, import_checkpoint
+        from nnunetv2_promise.training.published_model import ImportRequest, import_checkpoint
 
         import_checkpoint(ImportRequest(**vars(arguments)))
 

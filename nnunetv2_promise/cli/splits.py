@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _write(args: argparse.Namespace) -> None:
-    from nnunetv2_promise import splits
+    from nnunetv2_promise.dataset import splits
     from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
     from nnunetv2_promise.errors import UserError
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import SimpleITK as sitk  # noqa: N813
 
-from nnunetv2_promise.dataset.checks import CaseReport, check_cases
+from nnunetv2_promise.dataset.case_checks import CaseReport, check_cases
 from nnunetv2_promise.dataset.environment import known_datasets, nnunet_folder
-from nnunetv2_promise.dataset.images import read_header, read_image
-from nnunetv2_promise.dataset.labels import LabelChoice, choose_labels, merge_labels
+from nnunetv2_promise.dataset.label_choice import LabelChoice, choose_labels, merge_labels
 from nnunetv2_promise.dataset.msd import Case, MsdDataset, case_name, read_msd_dataset
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
+from nnunetv2_promise.images.reading import read_header, read_image
 
 _logger = logging.getLogger(__name__)
 

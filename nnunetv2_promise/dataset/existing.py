@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_promise.dataset.checks import check_cases
+from nnunetv2_promise.dataset.case_checks import check_cases
 from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
 from nnunetv2_promise.dataset.msd import FILE_ENDINGS, Case
 from nnunetv2_promise.errors import UserError

@@ -11,8 +11,8 @@ import SimpleITK as sitk  # noqa: N813
 
 from nnunetv2_promise.demo.generate import LABEL
 from nnunetv2_promise.files import read_json, write_json
-from nnunetv2_promise.prompts.geometry import ImageGeometry
-from nnunetv2_promise.prompts.objects import sample_points, seed_of_case
+from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.objects import sample_points, seed_of_case
 from nnunetv2_promise.prompts.schema import PROMPTS_NAME, Prompt, save_prompt_file
 
 SUFFIX = ".nii.gz"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from nnunetv2_promise.demo.training_log import Curve
 from nnunetv2_promise.html_page import data_url
-from nnunetv2_promise.prompts.geometry import ImageGeometry
+from nnunetv2_promise.images.geometry import ImageGeometry
 
 WINDOW_HU = (-160, 240)
 CLOSE_UP_MM = 48.0

@@ -161,7 +161,7 @@ def make_clicks(layout: Layout) -> None:
 
 def make_report(layout: Layout) -> None:
     """Step ``report``: score the clicks and write the report."""
-    from nnunetv2_promise.demo.report import write_report
+    from nnunetv2_promise.demo.demo_report import write_report
 
     _need(layout.evaluation, layout.click_predictions)
     clicks = list_clicks(layout.data.test_lesions)

@@ -11,8 +11,8 @@ import numpy as np
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM, dice, normalized_surface_dice
-from nnunetv2_promise.prompts.geometry import ImageGeometry, geometry_difference
-from nnunetv2_promise.prompts.volumes import read_label_map
+from nnunetv2_promise.images.folders import read_label_map
+from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference
 
 COLUMNS = ("case", "label", "dice", "nsd", "truth_mm3", "prediction_mm3")
 

@@ -14,14 +14,14 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.cases import COLUMNS, EvaluationCase, check_same_grid, evaluate_case
 from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM
 from nnunetv2_promise.files import atomic_path, write_json
-from nnunetv2_promise.prompts.dataset_labels import (
+from nnunetv2_promise.images.folders import find_volumes, require_cases
+from nnunetv2_promise.images.labels import (
     Labels,
     find_dataset_json,
     read_labels,
     require_dataset_json,
     scored_labels,
 )
-from nnunetv2_promise.prompts.volumes import find_volumes, require_cases
 
 CSV_NAME = "evaluation.csv"
 JSON_NAME = "evaluation.json"

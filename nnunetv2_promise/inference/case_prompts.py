@@ -11,7 +11,7 @@ import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.prompts.geometry import ImageGeometry
+from nnunetv2_promise.images.geometry import ImageGeometry
 from nnunetv2_promise.prompts.locate import locate_case
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, prompt_file_for
 

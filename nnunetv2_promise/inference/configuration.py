@@ -9,10 +9,10 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT
+from nnunetv2_promise.inference.placement import Window, WindowLayout, overlap
 from nnunetv2_promise.inference.preprocessor import PromptPreprocessor
-from nnunetv2_promise.inference.settings import PromptSettings
 from nnunetv2_promise.inference.tile_code import decode_vote
-from nnunetv2_promise.inference.windows import Window, WindowLayout, overlap
+from nnunetv2_promise.planning.prompt_settings import PromptSettings
 
 Resample = Callable[..., np.ndarray | torch.Tensor]
 

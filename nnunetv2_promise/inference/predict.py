@@ -16,14 +16,14 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
-from nnunetv2_promise.dataset.images import check_stored_voxels
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import write_json
+from nnunetv2_promise.images.channels import find_cases
+from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.reading import check_stored_voxels
 from nnunetv2_promise.inference.case_prompts import voxel_prompts
-from nnunetv2_promise.inference.image_folder import find_cases
 from nnunetv2_promise.inference.model_folder import ModelFolder, find_model_folder
 from nnunetv2_promise.nnunet_trainers import make_trainers_known
-from nnunetv2_promise.prompts.geometry import ImageGeometry
 from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, PromptFile, load_prompt_file, prompt_file_for
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,10 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunetv2_promise.dataset.images import check_stored_voxels
 from nnunetv2_promise.files import read_json
+from nnunetv2_promise.images.reading import check_stored_voxels
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt, prompts_of_image
-from nnunetv2_promise.inference.tile_code import encode_channel
-from nnunetv2_promise.inference.windows import (
+from nnunetv2_promise.inference.placement import (
     Box,
     Window,
     WindowLayout,
@@ -26,6 +25,7 @@ from nnunetv2_promise.inference.windows import (
     place_window,
     to_resampled,
 )
+from nnunetv2_promise.inference.tile_code import encode_channel
 
 # These look at one voxel at a time, so that a crop is normalised as the whole scan would be.
 VOXELWISE_SCHEMES = {"CTNormalization", "NoNormalization", "RGBTo01Normalization"}

@@ -15,7 +15,7 @@ from nnunetv2_promise.dataset.environment import nnunet_folder
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
-from nnunetv2_promise.planning.objects import LabelFile, measure_file, summarize_objects
+from nnunetv2_promise.planning.object_sizes import LabelFile, measure_file, summarize_objects
 
 _logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import atomic_path
-from nnunetv2_promise.prompts.dataset_labels import Labels, find_dataset_json, read_labels
-from nnunetv2_promise.prompts.geometry import ImageGeometry
+from nnunetv2_promise.images.folders import find_images, read_volume
+from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.labels import Labels, find_dataset_json, read_labels
 from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file
-from nnunetv2_promise.prompts.volumes import find_images, read_volume
 
 
 @dataclass

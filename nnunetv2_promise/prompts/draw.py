@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
-from nnunetv2_promise.prompts.geometry import ImageGeometry, nearest_voxel
+from nnunetv2_promise.images.geometry import ImageGeometry, nearest_voxel
 
 MASK_COLOURS = ("#ffb000", "#2fb5ff", "#ff4d8d", "#57d957", "#b48cff")
 _CLICK_COLOUR = "#ff3030"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.prompts.geometry import ImageGeometry, check_inside
+from nnunetv2_promise.images.geometry import ImageGeometry, check_inside
 from nnunetv2_promise.prompts.schema import PromptFile, resolve_label
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.prompts.objects import Object, crop_to_object
+from nnunetv2_promise.images.objects import Object, crop_to_object
 
 Where = Literal["random", "centre", "border", "outside", "wrong"]
 DEFAULT_DISTANCE_MM = {"outside": 5.0, "wrong": 20.0}

@@ -11,10 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.prompts.dataset_labels import read_labels, require_dataset_json
-from nnunetv2_promise.prompts.geometry import ImageGeometry, geometry_difference
+from nnunetv2_promise.images.folders import find_images, find_volumes, read_label_map, require_cases
+from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference
+from nnunetv2_promise.images.labels import read_labels, require_dataset_json
+from nnunetv2_promise.images.objects import Inside, Per, find_objects, sample_points, seed_of_case
 from nnunetv2_promise.prompts.misplaced import ClickPlaces, NoPlaceError, Where, click_distance_mm
-from nnunetv2_promise.prompts.objects import Inside, Per, find_objects, sample_points, seed_of_case
 from nnunetv2_promise.prompts.schema import (
     Coordinates,
     Prompt,
@@ -24,7 +25,6 @@ from nnunetv2_promise.prompts.schema import (
     save_prompt_file,
 )
 from nnunetv2_promise.prompts.skipped import write_skipped
-from nnunetv2_promise.prompts.volumes import find_images, find_volumes, read_label_map, require_cases
 
 _logger = logging.getLogger(__name__)
 

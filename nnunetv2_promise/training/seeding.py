@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from nnunetv2_promise.prompts.objects import seed_of_case
+from nnunetv2_promise.images.objects import seed_of_case
 
 
 def seed_everything(*parts: object) -> None:

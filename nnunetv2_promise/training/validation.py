@@ -16,10 +16,10 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from torch import Tensor, distributed
 
+from nnunetv2_promise.images.objects import find_objects, sample_points, seed_of_case
 from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT
-from nnunetv2_promise.inference.settings import PromptSettings
-from nnunetv2_promise.inference.windows import overlap, place_window
-from nnunetv2_promise.prompts.objects import find_objects, sample_points, seed_of_case
+from nnunetv2_promise.inference.placement import overlap, place_window
+from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget
 

@@ -1,0 +1,1 @@
+"""ProMISe, part by part; ``network`` is the table of contents."""

@@ -1,0 +1,194 @@
+"""ProMISe: a patch and points in, a mask's logits out (Li et al., "ProMISe", 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunetv2_promise.network_architectures.promise.cnn_encoder import DoubleConv
+from nnunetv2_promise.network_architectures.promise.image_encoder import ImageEncoder
+from nnunetv2_promise.network_architectures.promise.initialisation import initialise
+from nnunetv2_promise.network_architectures.promise.mask_decoder import MaskDecoder
+from nnunetv2_promise.network_architectures.promise.options import encoder_config
+from nnunetv2_promise.network_architectures.promise.patch_embedding import TOKEN_VOXELS
+from nnunetv2_promise.network_architectures.promise.prompt_encoder import PromptEncoder
+from nnunetv2_promise.network_architectures.promise.validation import check_image, check_options, check_points
+
+TO_TOKEN_ORDER = (0, 1, 3, 4, 2)
+"""(B, C, D, H, W) to (B, C, H, W, D): the published code's order, array axes (1, 2, 0)."""
+TO_ARRAY_ORDER = (0, 1, 4, 2, 3)
+"""Back again."""
+
+
+@dataclass(frozen=True)
+class EncodedPatch:
+    """What the network knows of a patch before it sees a prompt; decode it with as many prompts as you like.
+
+    Attributes:
+        deepest: (B, neck_channels, H/4, W/4, D/4), the feature that prompts act on.
+        shared: (B, decoder_channels, H/2, W/2, D/2), the prompt-free share of the fusing convolution.
+        residual: The CNN encoder's features where they are added as a residual, else None.
+    """
+
+    deepest: Tensor
+    shared: Tensor
+    residual: Tensor | None
+
+
+class ProMISe(nn.Module):
+    """A promptable 3D segmentation network on SAM's image encoder.
+
+    The four parts are the paper's: image encoder with adapters, visual prompt encoder, CNN encoder, mask decoder.
+    All options are JSON values, so that plans can hold them.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: str | Mapping[str, Any] = "vit_b",
+        patch_size: Sequence[int] = (128, 128, 128),
+        in_channels: int = 1,
+        adapters: int = 2,
+        upsampling: str = "transposed",
+        cnn_encoder: str | None = "concatenate",
+        decoder_channels: int = 128,
+        neck_channels: int = 256,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        """Build the network with random weights.
+
+        Args:
+            encoder: ``"vit_b"``, ``"vit_l"``, ``"vit_h"``, or a dict with the fields of
+                :class:`~nnunetv2_promise.network_architectures.promise.options.EncoderConfig`.
+            patch_size: (D, H, W) in voxels, at least 16 each. A size that is no multiple of 4 is padded inside.
+            in_channels: Channels C of the image. With more than one, a trained 1 x 1 x 1 convolution, at first their
+                mean, makes the one that SAM's encoder sees; the CNN encoder and the decoder see all.
+            adapters: 1 or 2 per block (2 is the paper's choice).
+            upsampling: ``"transposed"`` (up-conv) or ``"trilinear"``, of the features in the decoder.
+            cnn_encoder: ``"concatenate"`` (ProMISe-C), ``"residual"`` (ProMISe-R) or None.
+            decoder_channels: Width of the CNN encoder and the mask decoder.
+            neck_channels: Width of the four image features and of the prompt encoder, a multiple of 16.
+            activation_checkpointing: Recompute each block in the backward pass: less memory, more time.
+
+        Raises:
+            UserError: If an option has no meaning.
+        """
+        super().__init__()
+        check_options(patch_size, in_channels, adapters, upsampling, cnn_encoder, neck_channels, decoder_channels)
+        self.patch_size = tuple(int(size) for size in patch_size)
+        self.in_channels = in_channels
+        self.padded_size = tuple(-(-size // TOKEN_VOXELS) * TOKEN_VOXELS for size in self.patch_size)
+        self.adds_cnn = cnn_encoder == "residual"
+        self.channel_mixer = nn.Conv3d(in_channels, 1, kernel_size=1, bias=False) if in_channels > 1 else None
+        self.image_encoder = ImageEncoder(
+            encoder_config(encoder),
+            patch_size=self.padded_size,
+            adapters=adapters,
+            neck_channels=neck_channels,
+            activation_checkpointing=activation_checkpointing,
+        )
+        self.prompt_encoder = PromptEncoder(neck_channels, mlp_dim=8 * neck_channels)
+        self.cnn_encoder = DoubleConv(in_channels, decoder_channels) if cnn_encoder else None
+        self.mask_decoder = MaskDecoder(
+            neck_channels=neck_channels,
+            channels=decoder_channels,
+            image_channels=in_channels,
+            upsampling=upsampling,
+            cnn_encoder=cnn_encoder,
+        )
+        initialise(self)
+
+    def forward(self, image: Tensor, points: Tensor) -> Tensor:
+        """Segment what the points mean.
+
+        Args:
+            image: (B, C, D, H, W) float, normalised, of the network's patch size.
+            points: (B, N, 3) voxel indices in array axis order (D, H, W), may be fractional; N >= 1.
+
+        Returns:
+            (B, 2, D, H, W) logits of background and foreground.
+
+        Raises:
+            UserError: If a shape is wrong; outside training also if the image is not finite or a point lies outside it.
+        """
+        return self.decode(self.encode(image), points)
+
+    def encode(self, image: Tensor) -> EncodedPatch:
+        """Compute everything that no prompt changes.
+
+        Args:
+            image: (B, C, D, H, W) float, normalised, of the network's patch size.
+
+        Raises:
+            UserError: As :meth:`forward`.
+        """
+        check_image(image, self.in_channels, self.patch_size, check_values=not self.training)
+        pads = [p - s for p, s in zip(self.padded_size, self.patch_size, strict=True)]
+        if any(pads):
+            image = F.pad(image, (0, pads[2], 0, pads[1], 0, pads[0]), mode="replicate")
+        image = image.permute(TO_TOKEN_ORDER)
+        mixed = image if self.channel_mixer is None else self.channel_mixer(image)
+        *shallow, deepest = self.image_encoder(mixed)
+        small = F.avg_pool3d(image, 2)  # equals trilinear resizing to half the size
+        cnn_feature = None if self.cnn_encoder is None else self.cnn_encoder(small)
+        added, concatenated = (cnn_feature, None) if self.adds_cnn else (None, cnn_feature)
+        return EncodedPatch(deepest, self.mask_decoder.encode(shallow, concatenated, small), added)
+
+    def decode(self, encoded: EncodedPatch, points: Tensor) -> Tensor:
+        """Segment one prompt per patch in an encoded batch.
+
+        Args:
+            encoded: What :meth:`encode` returned for a batch of B.
+            points: (B, N, 3) voxel indices in array axis order.
+
+        Returns:
+            (B, 2, D, H, W) logits.
+
+        Raises:
+            UserError: As :meth:`forward`.
+        """
+        check_points(points, len(encoded.deepest), self.patch_size, check_values=not self.training)
+        steered = self.prompt_encoder(encoded.deepest, points, self.padded_size)
+        logits = self.mask_decoder.decode(encoded.shared, steered, encoded.residual).permute(TO_ARRAY_ORDER)
+        depth, height, width = self.patch_size
+        return logits[:, :, :depth, :height, :width].contiguous()
+
+    def freeze_pretrained(self) -> None:
+        """Freeze what comes from SAM, except the LayerNorms (DESIGN section 3); the rest stays as it is."""
+        for parameter in self.pretrained_parameters().values():
+            parameter.requires_grad_(False)
+
+    def pretrained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that SAM's file fills and training leaves alone, by their name in the image encoder."""
+        frozen = ("patch_embed.", ".attn.qkv.", ".attn.proj.", ".attn.rel_pos_h", ".attn.rel_pos_w", ".mlp.")
+        return {
+            name: parameter
+            for name, parameter in self.image_encoder.named_parameters()
+            if name == "pos_embed" or any(part in name for part in frozen)
+        }
+
+    def parameter_parts(self) -> dict[str, list[nn.Parameter]]:
+        """The trained parameters by part, for clipping the gradient per part (paper's training).
+
+        Returns:
+            ``image_encoder``, ``prompt_encoder`` and ``mask_decoder``; the last holds the CNN encoder, too.
+        """
+        parts: dict[str, list[nn.Module | None]] = {
+            "image_encoder": [self.channel_mixer, self.image_encoder],
+            "prompt_encoder": [self.prompt_encoder],
+            "mask_decoder": [self.mask_decoder, self.cnn_encoder],
+        }
+        return {
+            name: [p for module in modules if module is not None for p in module.parameters() if p.requires_grad]
+            for name, modules in parts.items()
+        }
+
+    def trained_of_all(self) -> str:
+        """One sentence for the log: how many parameters are trained, of how many."""
+        everything = sum(p.numel() for p in self.parameters())
+        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return f"{trained:,} of {everything:,} parameters are trained ({100 * trained / everything:.1f} %)."

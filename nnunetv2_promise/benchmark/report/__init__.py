@@ -1,0 +1,1 @@
+"""The benchmark's report: tables, diagrams, pictures, pages."""

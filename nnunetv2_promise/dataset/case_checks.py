@@ -1,0 +1,101 @@
+"""Checking the images and label maps of a dataset before anything is made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from nnunetv2_promise.dataset.msd import Case
+from nnunetv2_promise.dataset.parallel import map_cases
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.images.reading import check_stored_voxels, grid_problem, read_header, read_image
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What the check of one case found.
+
+    Attributes:
+        name: The case identifier.
+        problem: One sentence, or None.
+        label_values: Values in the label map, background included.
+        is_4d: Whether one file holds all channels.
+    """
+
+    name: str
+    problem: str | None
+    label_values: tuple[int, ...] = ()
+    is_4d: bool = False
+
+
+def check_cases(
+    cases: Sequence[Case], *, channels: int, label_values: Sequence[int], num_processes: int
+) -> list[CaseReport]:
+    """Check every case: readable, 3D, channels, equal grids, no NaN, only declared and integral label values.
+
+    Args:
+        cases: The training cases.
+        channels: The declared number of image channels.
+        label_values: The declared label values, background included.
+        num_processes: Number of worker processes.
+
+    Returns:
+        One report per case, none with a problem.
+
+    Raises:
+        UserError: The first problem, and how many more cases have one.
+    """
+    check = partial(check_case, channels=channels, label_values=tuple(label_values))
+    reports = map_cases(check, cases, num_processes=num_processes, description="Checking cases")
+    problems = [report.problem for report in reports if report.problem]
+    if problems:
+        more = f" ({len(problems) - 1} more cases have problems.)" if len(problems) > 1 else ""
+        raise UserError(problems[0] + more)
+    return reports
+
+
+def check_case(case: Case, *, channels: int, label_values: tuple[int, ...]) -> CaseReport:
+    """Check one case; a problem is reported, not raised."""
+    try:
+        return _check_case(case, channels, label_values)
+    except UserError as error:
+        return CaseReport(name=case.name, problem=str(error))
+
+
+def _check_case(case: Case, channels: int, label_values: tuple[int, ...]) -> CaseReport:
+    label = read_header(case.label)
+    if label.GetDimension() != 3 or label.GetNumberOfComponents() != 1:
+        raise UserError(f"{case.label} is no scalar 3D image; a label map needs one value per voxel.")
+    found_channels, is_4d = 0, False
+    for path in case.images:
+        image = read_header(path)
+        if image.GetDimension() not in (3, 4) or image.GetNumberOfComponents() != 1:
+            raise UserError(f"{path} is no scalar 3D or 4D image; ProMISe needs volumes.")
+        is_4d = is_4d or image.GetDimension() == 4
+        found_channels += image.GetSize()[3] if image.GetDimension() == 4 else 1
+        problem = grid_problem(label, image)
+        if problem:
+            raise UserError(f"{case.label} is not on the grid of {path.name}: {problem}; resample or replace it.")
+    if found_channels != channels:
+        raise UserError(
+            f"{case.images[0]} has {found_channels} channels and dataset.json declares {channels}; mend one of them."
+        )
+    for path in (*case.images, case.label):
+        check_stored_voxels(path)
+    return CaseReport(case.name, None, _label_values(case.label, label_values), is_4d)
+
+
+def _label_values(path: Path, declared: tuple[int, ...]) -> tuple[int, ...]:
+    found = np.unique(sitk.GetArrayFromImage(read_image(path)))
+    odd = [value for value in found.tolist() if value != round(value)]
+    if odd:
+        raise UserError(f"{path} has the label value {odd[0]:g}, which is no whole number; write integers.")
+    unknown = sorted(set(int(value) for value in found) - set(declared))
+    if unknown:
+        raise UserError(f"{path} has label {unknown[0]}, which dataset.json does not declare; add or remove it.")
+    return tuple(int(value) for value in found)

@@ -1,0 +1,1 @@
+"""What a voxel is: grids, worlds, files, labels and objects, and nothing of prompts."""

@@ -1,0 +1,435 @@
+"""MSD folders become nnU-Net datasets without copies; bad ones are named in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from generated_msd import edit_json, label_map, read_array, write_msd, write_volume
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+from nnunetv2_promise.dataset.convert import convert_msd
+from nnunetv2_promise.dataset.existing import check_existing_dataset
+from nnunetv2_promise.dataset.label_choice import choose_labels, merge_labels
+from nnunetv2_promise.dataset.msd import read_msd_dataset
+from nnunetv2_promise.errors import UserError
+
+
+@pytest.fixture
+def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    return tmp_path
+
+
+@pytest.fixture
+def msd(tmp_path: Path) -> Path:
+    return write_msd(tmp_path / "Task10_Colon")
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_read_msd_dataset_returns_what_json_declares(msd: Path) -> None:
+    dataset = read_msd_dataset(msd)
+    assert dataset.name == "Colon"
+    assert dataset.labels == {"background": 0, "organ": 1, "cancer": 2}
+    assert dataset.channel_names == {"0": "CT"}
+    assert [case.name for case in dataset.training] == ["scan_000", "scan_001", "scan_002", "scan_003"]
+    assert [path.name for path in dataset.test_images] == ["scan_004.nii.gz"]
+
+
+def test_read_msd_dataset_ignores_macos_leftovers(msd: Path) -> None:
+    def add_leftovers(content: dict) -> None:
+        content["training"].append({"image": "./imagesTr/._scan_000.nii.gz", "label": "./labelsTr/._scan_000.nii.gz"})
+        content["test"].append("./imagesTs/._scan_004.nii.gz")
+
+    edit_json(msd / "dataset.json", add_leftovers)
+    (msd / "imagesTr" / "._scan_009.nii.gz").write_bytes(b"Mac OS X")
+    dataset = read_msd_dataset(msd)
+    assert len(dataset.training) == 4
+    assert len(dataset.test_images) == 1
+    assert dataset.missing_test_images == ()
+
+
+def test_read_msd_dataset_takes_training_list_not_folder_content(msd: Path) -> None:
+    shutil.copy(msd / "imagesTr" / "scan_000.nii.gz", msd / "imagesTr" / "extra.nii.gz")
+    assert len(read_msd_dataset(msd).training) == 4
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "expected"),
+    [
+        ("Task07_Pancreas", "x", "Pancreas"),
+        ("download", "my set (1)", "my_set_1"),
+        ("Task03_Liver_CT", "x", "Liver_CT"),
+    ],
+)
+def test_dataset_name_comes_from_folder_or_json(tmp_path: Path, folder: str, name: str, expected: str) -> None:
+    msd = write_msd(tmp_path / folder, cases=1, tests=0)
+    edit_json(msd / "dataset.json", lambda content: content.update(name=name))
+    assert read_msd_dataset(msd).name == expected
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+DECLARED = {"background": 0, "edema": 1, "non-enhancing tumor": 2, "Enhancing Tumour": 3}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "labels", "values"),
+    [
+        (None, DECLARED, None),
+        (["edema"], {"background": 0, "edema": 1}, (1,)),
+        (["EDEMA"], {"background": 0, "edema": 1}, (1,)),
+        (["3"], {"background": 0, "Enhancing Tumour": 1}, (3,)),
+        (["tumour"], {"background": 0, "tumour": 1}, (2, 3)),
+        (["3", "1"], {"background": 0, "Enhancing Tumour+edema": 1}, (1, 3)),
+    ],
+)
+def test_choose_labels_by_name_number_and_tumour(
+    wanted: list[str] | None, labels: dict[str, int], values: tuple[int, ...] | None
+) -> None:
+    choice = choose_labels(DECLARED, wanted, Path("dataset.json"))
+    assert choice.labels == labels
+    assert choice.source_values == values
+
+
+def test_choose_labels_of_single_label_dataset_only_renames() -> None:
+    choice = choose_labels({"background": 0, "colon cancer primaries": 1}, ["tumour"], Path("dataset.json"))
+    assert choice.labels == {"background": 0, "tumour": 1}
+    assert not choice.rewrites
+
+
+def test_choose_labels_prefers_the_label_with_the_very_name() -> None:
+    choice = choose_labels({"background": 0, "cancer": 1, "tumour": 2}, ["tumour"], Path("dataset.json"))
+    assert choice.source_values == (2,)
+
+
+def test_merge_labels_is_one_where_any_value_is() -> None:
+    merged = merge_labels(np.array([0, 1, 2, 3, 2, 0]), (1, 3))
+    assert merged.tolist() == [0, 1, 0, 1, 0, 0]
+    assert merged.dtype == np.uint8
+
+
+# --- converting ------------------------------------------------------------------------------------------------------
+
+
+def test_convert_msd_points_at_the_original_files(nnunet_folders: Path, msd: Path) -> None:
+    name = convert_msd(msd, 10)
+    raw = nnunet_folders / "nnUNet_raw" / "Dataset010_Colon"
+    assert name == "Dataset010_Colon"
+    assert files_below(raw) == ["dataset.json", "imagesTs/scan_004_0000.nii.gz"]
+    found = get_filenames_of_train_images_and_targets(str(raw))
+    assert list(found) == ["scan_000", "scan_001", "scan_002", "scan_003"]
+    assert found["scan_002"] == {
+        "images": [str(msd / "imagesTr" / "scan_002.nii.gz")],
+        "label": str(msd / "labelsTr" / "scan_002.nii.gz"),
+    }
+    content = json.loads((raw / "dataset.json").read_text())
+    assert content["labels"] == {"background": 0, "organ": 1, "cancer": 2}
+    assert content["channel_names"] == {"0": "CT"}
+    assert content["numTraining"] == 4
+    assert content["file_ending"] == ".nii.gz"
+
+
+def test_convert_msd_links_test_images_with_nnunet_names(nnunet_folders: Path, msd: Path) -> None:
+    convert_msd(msd, 10)
+    link = nnunet_folders / "nnUNet_raw" / "Dataset010_Colon" / "imagesTs" / "scan_004_0000.nii.gz"
+    assert link.is_symlink()
+    assert np.array_equal(read_array(link), read_array(msd / "imagesTs" / "scan_004.nii.gz"))
+
+
+def test_convert_msd_copies_test_images_where_links_are_impossible(
+    nnunet_folders: Path, msd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(self: Path, target: Path, target_is_directory: bool = False) -> None:
+        raise OSError("links are not supported")
+
+    monkeypatch.setattr(Path, "symlink_to", no_links)
+    convert_msd(msd, 10)
+    copy = nnunet_folders / "nnUNet_raw" / "Dataset010_Colon" / "imagesTs" / "scan_004_0000.nii.gz"
+    assert not copy.is_symlink()
+    assert copy.read_bytes() == (msd / "imagesTs" / "scan_004.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_convert_msd_merges_labels(nnunet_folders: Path, msd: Path, num_processes: int) -> None:
+    convert_msd(msd, 10, labels=["cancer"], num_processes=num_processes)
+    raw = nnunet_folders / "nnUNet_raw" / "Dataset010_Colon"
+    for index, entry in enumerate(get_filenames_of_train_images_and_targets(str(raw)).values()):
+        assert np.array_equal(read_array(entry["label"]), label_map(index) == 2)
+        label, image = sitk.ReadImage(entry["label"]), sitk.ReadImage(entry["images"][0])
+        assert label.GetSpacing() == pytest.approx(image.GetSpacing())
+        assert label.GetOrigin() == pytest.approx(image.GetOrigin())
+        assert entry["images"][0].startswith(str(msd))
+    assert json.loads((raw / "dataset.json").read_text())["labels"] == {"background": 0, "cancer": 1}
+
+
+def test_convert_msd_counts_cases_without_label(
+    nnunet_folders: Path, msd: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    convert_msd(msd, 10, labels=["cancer"])
+    assert "1 of 4 cases have none of the labels: scan_000." in caplog.text
+
+
+def test_convert_msd_splits_4d_images(nnunet_folders: Path, tmp_path: Path) -> None:
+    msd = write_msd(tmp_path / "Task05_Prostate", cases=2, tests=1, modality=("T2", "ADC"))
+    convert_msd(msd, 5, num_processes=2)
+    raw = nnunet_folders / "nnUNet_raw" / "Dataset005_Prostate"
+    entry = get_filenames_of_train_images_and_targets(str(raw))["scan_001"]
+    source = read_array(msd / "imagesTr" / "scan_001.nii.gz")
+    assert [Path(path).name for path in entry["images"]] == ["scan_001_0000.nii.gz", "scan_001_0001.nii.gz"]
+    for channel, path in enumerate(entry["images"]):
+        assert np.array_equal(read_array(path), source[channel])
+        assert sitk.ReadImage(path).GetOrigin() == pytest.approx(sitk.ReadImage(entry["label"]).GetOrigin())
+        assert sitk.ReadImage(path).GetPixelID() == sitk.sitkInt16
+    assert "imagesTs/scan_002_0001.nii.gz" in files_below(raw)
+
+
+def test_convert_msd_again_changes_nothing(nnunet_folders: Path, msd: Path) -> None:
+    convert_msd(msd, 10, labels=["cancer"])
+    raw = nnunet_folders / "nnUNet_raw" / "Dataset010_Colon"
+    before = {path: os.stat(raw / path, follow_symlinks=False).st_mtime_ns for path in files_below(raw)}
+    assert convert_msd(msd, 10, labels=["2"]) == "Dataset010_Colon"
+    assert {path: os.stat(raw / path, follow_symlinks=False).st_mtime_ns for path in files_below(raw)} == before
+
+
+def test_convert_msd_after_killed_run_starts_afresh(nnunet_folders: Path, msd: Path) -> None:
+    leftover = nnunet_folders / "nnUNet_raw" / ".partial_Dataset010_Colon" / "labelsTr" / "half.nii.gz"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    convert_msd(msd, 10)
+    assert [path.name for path in (nnunet_folders / "nnUNet_raw").iterdir()] == ["Dataset010_Colon"]
+    assert "labelsTr/half.nii.gz" not in files_below(nnunet_folders / "nnUNet_raw" / "Dataset010_Colon")
+
+
+def test_convert_msd_that_fails_while_writing_leaves_nothing(nnunet_folders: Path, msd: Path) -> None:
+    (msd / "imagesTs" / "scan_004.nii.gz").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"scan_004\.nii\.gz cannot be read"):
+        convert_msd(msd, 10)
+    assert list((nnunet_folders / "nnUNet_raw").iterdir()) == []
+
+
+def test_convert_msd_without_test_images_warns(
+    nnunet_folders: Path, msd: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(msd / "imagesTs")
+    convert_msd(msd, 10)
+    assert "1 test images of" in caplog.text
+
+
+def test_check_existing_dataset_accepts_what_we_make_and_plain_nnunet_folders(nnunet_folders: Path, msd: Path) -> None:
+    convert_msd(msd, 10, labels=["cancer"])
+    assert check_existing_dataset(10) == "Dataset010_Colon"
+    plain = nnunet_folders / "nnUNet_raw" / "Dataset011_Plain"
+    shutil.copytree(msd / "labelsTr", plain / "labelsTr")
+    (plain / "imagesTr").mkdir()
+    for path in (msd / "imagesTr").iterdir():
+        shutil.copy(path, plain / "imagesTr" / path.name.replace(".nii.gz", "_0000.nii.gz"))
+    content = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "whole": [1, 2], "core": 2},
+        "regions_class_order": [1, 2],
+        "numTraining": 4,
+        "file_ending": ".nii.gz",
+    }
+    (plain / "dataset.json").write_text(json.dumps(content))
+    assert check_existing_dataset(11) == "Dataset011_Plain"
+
+
+# --- bad input: each row damages a good folder and names words of the one sentence ------------------------------------
+
+
+def damage_json(edit: Callable[[dict], object]) -> Callable[[Path], None]:
+    return lambda msd: edit_json(msd / "dataset.json", edit)
+
+
+def damage_label(change: Callable[[np.ndarray], np.ndarray], **geometry: tuple[float, ...]) -> Callable[[Path], None]:
+    return lambda msd: write_volume(change(label_map(1)), msd / "labelsTr" / "scan_001.nii.gz", **geometry)
+
+
+def damage_image(array: np.ndarray) -> Callable[[Path], None]:
+    return lambda msd: write_volume(array, msd / "imagesTr" / "scan_001.nii.gz")
+
+
+def with_nan() -> np.ndarray:
+    image = np.zeros(label_map(1).shape, dtype=np.float32)
+    image[3, 4, 5] = np.nan
+    return image
+
+
+def truncate(msd: Path) -> None:
+    file = msd / "imagesTr" / "scan_001.nii.gz"
+    file.write_bytes(file.read_bytes()[:500])
+
+
+TURNED = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+TILTED = (1.0, 0.0, 0.0, 0.0, 0.98, -0.198997, 0.0, 0.198997, 0.98)
+SAME = label_map(1)
+
+BAD_FOLDERS = {
+    "no dataset.json": (lambda msd: (msd / "dataset.json").unlink(), "holds no dataset.json"),
+    "broken dataset.json": (lambda msd: (msd / "dataset.json").write_text("{"), "dataset.json is not valid JSON"),
+    "json list": (lambda msd: (msd / "dataset.json").write_text("[]"), "holds no JSON object"),
+    "no training": (damage_json(lambda c: c.update(training=[])), "lists no training case"),
+    "training no list": (damage_json(lambda c: c.update(training={"a": 1})), "no list under 'training'"),
+    "entry without label": (damage_json(lambda c: c["training"][0].pop("label")), "without 'image' and 'label'"),
+    "case twice": (damage_json(lambda c: c["training"].append(c["training"][0])), "scan_000 twice"),
+    "no labels": (damage_json(lambda c: c.pop("labels")), "needs 'labels'"),
+    "labels the other way round": (damage_json(lambda c: c.update(labels={"background": 0})), "map values to names"),
+    "background only": (damage_json(lambda c: c.update(labels={"0": "background"})), "at least one more"),
+    "two labels of one name": (
+        damage_json(lambda c: c.update(labels={"0": "background", "1": "x", "2": "x"})),
+        "the same name",
+    ),
+    "gap in label values": (
+        damage_json(lambda c: c["labels"].update({"4": "far"})),
+        r"label values \[1, 2, 4\].* without gaps",
+    ),
+    "no modality": (damage_json(lambda c: c.pop("modality")), "needs 'modality'"),
+    "modality from 1": (damage_json(lambda c: c.update(modality={"1": "CT"})), "numbered from"),
+    "unknown ending": (
+        damage_json(lambda c: c["training"][0].update(image="dataset.json")),
+        "unknown file ending",
+    ),
+    "nnU-Net form": (
+        damage_json(lambda c: (c.pop("training"), c.update(file_ending=".nii.gz"))),
+        "already in nnU-Net's form",
+    ),
+    "image missing": (lambda msd: (msd / "imagesTr" / "scan_002.nii.gz").unlink(), r"scan_002\.nii\.gz is listed"),
+    "label missing": (lambda msd: (msd / "labelsTr" / "scan_002.nii.gz").unlink(), r"labelsTr.scan_002\.nii\.gz is"),
+    "image truncated": (truncate, r"imagesTr.scan_001\.nii\.gz cannot be read"),
+    "image no image": (lambda msd: (msd / "imagesTr" / "scan_001.nii.gz").write_text("x"), "cannot be read"),
+    "image NaN": (damage_image(with_nan()), r"scan_001\.nii\.gz has NaN"),
+    "too many channels": (damage_image(np.zeros((2, *SAME.shape), np.int16)), "2 channels and dataset.json declares 1"),
+    "too few channels": (damage_json(lambda c: c["modality"].update({"1": "PET"})), "1 channels.*declares 2"),
+    "image 2D": (damage_image(np.zeros((16, 20), np.int16)), "no scalar 3D or 4D image"),
+    "size differs": (damage_label(lambda a: a[:-1]), r"its size is \(20, 16, 11\)"),
+    "spacing differs": (damage_label(lambda a: a, spacing=(0.8, 0.9, 2.5)), "its spacing is"),
+    "origin differs": (damage_label(lambda a: a, origin=(10.0, -20.0, 31.0)), "its origin is"),
+    "direction differs": (damage_label(lambda a: a, direction=TILTED), "its direction matrix differs"),
+    "undeclared label": (damage_label(lambda a: np.where(a == 2, 5, a)), "has label 5, which"),
+    "negative label": (damage_label(lambda a: a.astype(np.int16) - 1), "has label -1"),
+    "fractional label": (damage_label(lambda a: a.astype(np.float32) / 2), "label value 0.5, which is no whole"),
+    "NaN label": (damage_label(lambda a: np.where(a == 2, np.nan, a)), "has NaN"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), BAD_FOLDERS.values(), ids=BAD_FOLDERS.keys())
+def test_bad_msd_folder_is_named_in_one_sentence_and_leaves_nothing(
+    nnunet_folders: Path, msd: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(msd)
+    with pytest.raises(UserError, match=message) as caught:
+        convert_msd(msd, 10)
+    assert "\n" not in str(caught.value)
+    assert files_below(nnunet_folders / "nnUNet_raw") == []
+
+
+def test_bad_msd_folder_counts_further_problems(nnunet_folders: Path, msd: Path) -> None:
+    for index in (0, 2, 3):
+        write_volume(label_map(index) + 7, msd / "labelsTr" / f"scan_{index:03d}.nii.gz")
+    with pytest.raises(UserError, match=r"scan_000\.nii\.gz has label 7.*2 more cases have problems"):
+        convert_msd(msd, 10, num_processes=2)
+
+
+def test_geometry_within_tolerance_is_accepted(nnunet_folders: Path, msd: Path) -> None:
+    damage_label(lambda a: a, spacing=(0.8, 0.90001, 2.0), origin=(10.001, -20.0, 30.0))(msd)
+    convert_msd(msd, 10)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["kidney"], r"no foreground label 'kidney'; .*organ \(1\), cancer \(2\)"),
+        (["0"], "no foreground label '0'"),
+        (["background"], "no foreground label 'background'"),
+        (["3"], "no foreground label '3'"),
+    ],
+)
+def test_convert_msd_unknown_label_lists_the_known(
+    nnunet_folders: Path, msd: Path, wanted: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        convert_msd(msd, 10, labels=wanted)
+
+
+def test_convert_msd_label_in_no_case_is_an_error(nnunet_folders: Path, msd: Path) -> None:
+    edit_json(msd / "dataset.json", lambda content: content["labels"].update({"3": "vessel"}))
+    with pytest.raises(UserError, match="has the chosen label"):
+        convert_msd(msd, 10, labels=["vessel"])
+
+
+def test_convert_msd_number_of_another_dataset_is_an_error(nnunet_folders: Path, msd: Path) -> None:
+    (nnunet_folders / "nnUNet_preprocessed" / "Dataset010_Other").mkdir(parents=True)
+    with pytest.raises(UserError, match="number 010 is taken by Dataset010_Other"):
+        convert_msd(msd, 10)
+
+
+def test_convert_msd_with_other_labels_is_an_error(nnunet_folders: Path, msd: Path) -> None:
+    convert_msd(msd, 10, labels=["cancer"])
+    with pytest.raises(UserError, match="other labels"):
+        convert_msd(msd, 10, labels=["organ"])
+
+
+def test_convert_msd_with_changed_source_is_an_error(nnunet_folders: Path, msd: Path) -> None:
+    convert_msd(msd, 10)
+    edit_json(msd / "dataset.json", lambda content: content["training"].pop())
+    with pytest.raises(UserError, match="earlier version"):
+        convert_msd(msd, 10)
+
+
+def test_convert_msd_with_preprocessed_data_of_other_labels_is_an_error(nnunet_folders: Path, msd: Path) -> None:
+    convert_msd(msd, 10, labels=["cancer"])
+    raw = nnunet_folders / "nnUNet_raw" / "Dataset010_Colon"
+    preprocessed = nnunet_folders / "nnUNet_preprocessed" / "Dataset010_Colon"
+    preprocessed.mkdir(parents=True)
+    shutil.move(raw / "dataset.json", preprocessed / "dataset.json")
+    shutil.rmtree(raw)
+    with pytest.raises(UserError, match=r"nnUNet_preprocessed.Dataset010_Colon exists and was made from"):
+        convert_msd(msd, 10)
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed"])
+def test_convert_msd_without_environment_variable_is_an_error(
+    nnunet_folders: Path, msd: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv(variable)
+    with pytest.raises(UserError, match=f"environment variable {variable} is not set"):
+        convert_msd(msd, 10)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c.pop("channel_names"), "lacks the key 'channel_names'"),
+        (lambda c: c.update(file_ending=".png"), r"file ending \.png"),
+        (lambda c: c["labels"].pop("background"), "with background 0"),
+        (lambda c: c.update(numTraining=9), "declares 9 training cases and 4 exist"),
+        (lambda c: c["dataset"]["scan_000"].update(label="gone.nii.gz"), r"gone\.nii\.gz does not exist"),
+        (lambda c: c["labels"].update(far=7), r"label values \[0, 1, 2, 7\]"),
+    ],
+)
+def test_check_existing_dataset_bad_json_is_an_error(
+    nnunet_folders: Path, msd: Path, edit: Callable[[dict], object], message: str
+) -> None:
+    convert_msd(msd, 10)
+    edit_json(nnunet_folders / "nnUNet_raw" / "Dataset010_Colon" / "dataset.json", edit)
+    with pytest.raises(UserError, match=message):
+        check_existing_dataset(10)
+
+
+def test_check_existing_dataset_unknown_number_is_an_error(nnunet_folders: Path) -> None:
+    with pytest.raises(UserError, match="No dataset 010"):
+        check_existing_dataset(10)
