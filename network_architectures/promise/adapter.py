@@ -9,7 +9,7 @@ from nnunetv2_promise.network_architectures.promise.cpu import Linear, add_relu
 
 
 class Adapter(nn.Module):
-    """Bottleneck with a depthwise 3D convolution and its own residual (paper, section 2; DESIGN section 3)."""
+    """Bottleneck with a depthwise 3D convolution and its own residual (paper, section 2)."""
 
     def __init__(self, embed_dim: int) -> None:
         """``embed_dim`` is the width E of a token; the bottleneck has half of it."""

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_promise.network_architectures.promise.adapter import Adapter
-from nnunetv2_promise.network_architectures.promise.chunks import chunk_slices
-from nnunetv2_promise.network_architectures.promise.cpu import Linear, linear
+from nnunetv2_promise.network_architectures.promise.cpu import Linear, chunk_slices, linear
 from nnunetv2_promise.network_architectures.promise.options import EncoderConfig
 from nnunetv2_promise.network_architectures.promise.patch_embedding import (
     SAM_PATCH,
@@ -19,8 +18,7 @@ from nnunetv2_promise.network_architectures.promise.patch_embedding import (
     embed_patches,
     fused_kernel,
 )
-from nnunetv2_promise.network_architectures.promise.window_attention import WindowAttention
-from nnunetv2_promise.network_architectures.promise.windows import WindowLayout
+from nnunetv2_promise.network_architectures.promise.window_attention import WindowAttention, WindowLayout
 
 LAYER_NORM_EPS = 1e-6
 """SAM's."""

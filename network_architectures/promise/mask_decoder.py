@@ -1,4 +1,4 @@
-"""The mask decoder: four features, the CNN encoder's and the image to logits (paper, section 2).
+"""The mask decoder, and the shallow CNN encoder that adds detail to it (paper, section 2).
 
 Two things follow from the fusing convolution being linear. Only the deepest feature depends on the prompt, so its
 output is the sum of a share that is computed once per patch (:meth:`MaskDecoder.encode`) and one that each prompt adds
@@ -15,8 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.promise.cnn_encoder import DoubleConv, conv_block
 from nnunetv2_promise.network_architectures.promise.options import FEATURES
+
+
+def conv_block(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """A 3 x 3 x 3 convolution without bias, InstanceNorm without affine, ReLU."""
+    return [
+        nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.InstanceNorm3d(out_channels),
+        nn.ReLU(inplace=True),
+    ]
+
+
+class DoubleConv(nn.Sequential):
+    """Two convolution blocks; on the patch at half size it is the CNN encoder."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        """Channels before and behind."""
+        super().__init__(*conv_block(in_channels, out_channels), *conv_block(out_channels, out_channels))
+
 
 LOGITS = 2
 """Background and foreground."""

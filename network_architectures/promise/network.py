@@ -9,14 +9,17 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.promise.cnn_encoder import DoubleConv
 from nnunetv2_promise.network_architectures.promise.image_encoder import ImageEncoder
 from nnunetv2_promise.network_architectures.promise.initialisation import initialise
-from nnunetv2_promise.network_architectures.promise.mask_decoder import MaskDecoder
-from nnunetv2_promise.network_architectures.promise.options import encoder_config
+from nnunetv2_promise.network_architectures.promise.mask_decoder import DoubleConv, MaskDecoder
+from nnunetv2_promise.network_architectures.promise.options import (
+    check_image,
+    check_options,
+    check_points,
+    encoder_config,
+)
 from nnunetv2_promise.network_architectures.promise.patch_embedding import TOKEN_VOXELS
 from nnunetv2_promise.network_architectures.promise.prompt_encoder import PromptEncoder
-from nnunetv2_promise.network_architectures.promise.validation import check_image, check_options, check_points
 
 TO_TOKEN_ORDER = (0, 1, 3, 4, 2)
 """(B, C, D, H, W) to (B, C, H, W, D): the published code's order, array axes (1, 2, 0)."""
@@ -102,12 +105,12 @@ class ProMISe(nn.Module):
         )
         initialise(self)
 
-    def forward(self, image: Tensor, points: Tensor) -> Tensor:
+    def forward(self, image: Tensor, point_coords: Tensor) -> Tensor:
         """Segment what the points mean.
 
         Args:
             image: (B, C, D, H, W) float, normalised, of the network's patch size.
-            points: (B, N, 3) voxel indices in array axis order (D, H, W), may be fractional; N >= 1.
+            point_coords: (B, N, 3) voxel indices in array axis order (D, H, W), may be fractional; N >= 1.
 
         Returns:
             (B, 2, D, H, W) logits of background and foreground.
@@ -115,7 +118,7 @@ class ProMISe(nn.Module):
         Raises:
             UserError: If a shape is wrong; outside training also if the image is not finite or a point lies outside it.
         """
-        return self.decode(self.encode(image), points)
+        return self.decode(self.encode(image), point_coords)
 
     def encode(self, image: Tensor) -> EncodedPatch:
         """Compute everything that no prompt changes.
@@ -138,12 +141,12 @@ class ProMISe(nn.Module):
         added, concatenated = (cnn_feature, None) if self.adds_cnn else (None, cnn_feature)
         return EncodedPatch(deepest, self.mask_decoder.encode(shallow, concatenated, small), added)
 
-    def decode(self, encoded: EncodedPatch, points: Tensor) -> Tensor:
+    def decode(self, encoded: EncodedPatch, point_coords: Tensor) -> Tensor:
         """Segment one prompt per patch in an encoded batch.
 
         Args:
             encoded: What :meth:`encode` returned for a batch of B.
-            points: (B, N, 3) voxel indices in array axis order.
+            point_coords: (B, N, 3) voxel indices in array axis order.
 
         Returns:
             (B, 2, D, H, W) logits.
@@ -151,14 +154,14 @@ class ProMISe(nn.Module):
         Raises:
             UserError: As :meth:`forward`.
         """
-        check_points(points, len(encoded.deepest), self.patch_size, check_values=not self.training)
-        steered = self.prompt_encoder(encoded.deepest, points, self.padded_size)
+        check_points(point_coords, len(encoded.deepest), self.patch_size, check_values=not self.training)
+        steered = self.prompt_encoder(encoded.deepest, point_coords, self.padded_size)
         logits = self.mask_decoder.decode(encoded.shared, steered, encoded.residual).permute(TO_ARRAY_ORDER)
         depth, height, width = self.patch_size
         return logits[:, :, :depth, :height, :width].contiguous()
 
     def freeze_pretrained(self) -> None:
-        """Freeze what comes from SAM, except the LayerNorms (DESIGN section 3); the rest stays as it is."""
+        """Freeze what comes from SAM, except the LayerNorms, which the published code trains."""
         for parameter in self.pretrained_parameters().values():
             parameter.requires_grad_(False)
 

@@ -94,36 +94,36 @@ class PromptEncoder(nn.Module):
         super().__init__()
         self.transformer = PromptTransformer(channels, mlp_dim)
 
-    def forward(self, feature: Tensor, points: Tensor, image_size: Sequence[int]) -> Tensor:
+    def forward(self, feature: Tensor, point_coords: Tensor, image_size: Sequence[int]) -> Tensor:
         """Steer the deepest feature by points.
 
         Args:
             feature: (B, C, H, W, D) in token order (array axes 1, 2, 0).
-            points: (B, N, 3) voxel indices in array axis order (0, 1, 2).
+            point_coords: (B, N, 3) voxel indices in array axis order (0, 1, 2).
             image_size: (D, H, W) voxels that the feature spans, in array axis order.
 
         Returns:
             (B, C, H, W, D), channels last in memory.
         """
-        point_tokens = sample_points(feature, points, image_size)
+        point_tokens = look_up_points(feature, point_coords, image_size)
         image_tokens = feature.permute(0, 2, 3, 4, 1)  # (B, H, W, D, C)
         steered = self.transformer(image_tokens.flatten(1, 3), point_tokens)
         return steered.view(image_tokens.shape).permute(0, 4, 1, 2, 3)
 
 
-def sample_points(feature: Tensor, points: Tensor, image_size: Sequence[int]) -> Tensor:
+def look_up_points(feature: Tensor, point_coords: Tensor, image_size: Sequence[int]) -> Tensor:
     """Look up the feature at the points, trilinearly.
 
     Args:
         feature: (B, C, H, W, D) in token order (array axes 1, 2, 0).
-        points: (B, N, 3) voxel indices in array axis order (0, 1, 2).
+        point_coords: (B, N, 3) voxel indices in array axis order (0, 1, 2).
         image_size: (D, H, W) voxels that the feature spans.
 
     Returns:
         (B, N, C).
     """
     size = torch.as_tensor(image_size, dtype=feature.dtype, device=feature.device)
-    d, h, w = ((points.to(feature.dtype) + 0.5) * 2 / size - 1).unbind(-1)
+    d, h, w = ((point_coords.to(feature.dtype) + 0.5) * 2 / size - 1).unbind(-1)
     grid = torch.stack([d, w, h], dim=-1)[:, :, None, None]  # grid_sample wants the last axis first
     sampled = F.grid_sample(feature, grid, mode="bilinear", align_corners=False)  # (B, C, N, 1, 1)
     return sampled.flatten(2).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""SAM's attention in 3D windows."""
+"""SAM's attention in 3D windows: how the token grid is cut, with Swin's shift, and what is computed within a window."""
 
 from __future__ import annotations
 
@@ -6,16 +6,84 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.promise.chunks import chunk_slices
-from nnunetv2_promise.network_architectures.promise.compact_attention import attend
-from nnunetv2_promise.network_architectures.promise.cpu import Linear
-from nnunetv2_promise.network_architectures.promise.fused_attention import WindowTerms, relative_table
-from nnunetv2_promise.network_architectures.promise.windows import WindowLayout
+from nnunetv2_promise.network_architectures.promise.cpu import Linear, chunk_slices
+from nnunetv2_promise.network_architectures.promise.fused_attention import WindowTerms, attend, relative_table
+
+REGIONS = 8
+"""A rolled window holds at most two parts per axis."""
+
+
+class WindowLayout(nn.Module):
+    """Windows of one token grid, shifted or not.
+
+    A window shrinks to the grid where the grid is smaller, and is not shifted there. A grid that is no multiple of the
+    window is padded at its end with zero tokens, which take part in the attention as they do in SAM.
+
+    The tables are shared by all blocks of the same kind and are not part of a checkpoint:
+    ``positions`` (N, wh + ww + wd) marks each token's place in its window per axis; ``regions`` (windows, N, 8) marks
+    the part of the rolled grid that it comes from.
+    """
+
+    positions: Tensor
+    regions: Tensor | None
+
+    def __init__(self, *, grid: Sequence[int], window: Sequence[int], shifted: bool) -> None:
+        """Args are in token order: ``grid`` and ``window`` sizes along (H, W, D)."""
+        super().__init__()
+        self.grid = tuple(grid)
+        self.window = tuple(min(w, g) for w, g in zip(window, grid, strict=True))
+        self.padded = tuple(-(-g // w) * w for g, w in zip(self.grid, self.window, strict=True))
+        self.shift = tuple(w // 2 if shifted and g > w else 0 for g, w in zip(self.grid, self.window, strict=True))
+        self.counts = tuple(p // w for p, w in zip(self.padded, self.window, strict=True))
+        self.register_buffer("positions", self._positions(), persistent=False)
+        self.register_buffer("regions", self._regions() if any(self.shift) else None, persistent=False)
+
+    def _positions(self) -> Tensor:
+        places = torch.meshgrid(*(torch.arange(w) for w in self.window), indexing="ij")
+        one_hot = [F.one_hot(place.flatten(), w) for place, w in zip(places, self.window, strict=True)]
+        return torch.cat(one_hot, dim=1).float()
+
+    def _regions(self) -> Tensor:
+        """A token's region within its window: per axis 1 beyond the seam of the rolled grid, else 0."""
+        beyond = [torch.arange(p) >= p - s for p, s in zip(self.padded, self.shift, strict=True)]
+        h, w, d = torch.meshgrid(*beyond, indexing="ij")
+        region = (4 * h.long() + 2 * w.long() + d.long())[None, ..., None]
+        return F.one_hot(self._split(region)[..., 0], REGIONS).float()
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        (h, w, d), (a, b, c) = self.window, self.counts
+        tokens = tokens.reshape(-1, a, h, b, w, c, d, tokens.shape[-1]).permute(0, 1, 3, 5, 2, 4, 6, 7)
+        return tokens.reshape(-1, h * w * d, tokens.shape[-1])
+
+    def regions_of(self, windows: int) -> Tensor | None:
+        """``regions`` for a batch with so many windows in all: (windows, N, 8), or None where nothing is masked."""
+        if self.regions is None:
+            return None
+        return self.regions.repeat(windows // len(self.regions), 1, 1)
+
+    def partition(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, D, E) tokens to (B * windows, N, E)."""
+        if self.padded != self.grid:
+            ends = [p - g for p, g in zip(self.padded, self.grid, strict=True)]
+            tokens = F.pad(tokens, (0, 0, 0, ends[2], 0, ends[1], 0, ends[0]))
+        if any(self.shift):
+            tokens = tokens.roll([-s for s in self.shift], (1, 2, 3))
+        return self._split(tokens)
+
+    def merge(self, windows: Tensor) -> Tensor:
+        """(B * windows, N, E) back to (B, H, W, D, E); undoes :meth:`partition`."""
+        (h, w, d), (a, b, c) = self.window, self.counts
+        tokens = windows.reshape(-1, a, b, c, h, w, d, windows.shape[-1]).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        tokens = tokens.reshape(-1, *self.padded, windows.shape[-1])
+        if any(self.shift):
+            tokens = tokens.roll(self.shift, (1, 2, 3))
+        return tokens[:, : self.grid[0], : self.grid[1], : self.grid[2]]
 
 
 class WindowAttention(nn.Module):
-    """SAM's attention in 3D windows (DESIGN section 3): frozen qkv and projection, a trained table along the slices.
+    """SAM's attention in 3D windows (paper, section 2): frozen qkv and projection, a trained table along the slices.
 
     Attributes:
         compact: Make queries and keys again in the backward pass instead of keeping them. Activation checkpointing does

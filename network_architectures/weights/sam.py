@@ -22,7 +22,7 @@ def load_sam_encoder(network: ProMISe, path: Path | str) -> None:
     """Fill the image encoder from a file of SAM's form and freeze what came from it, except the LayerNorms.
 
     SAM's own ViT-B, L and H files, MedSAM's, and any other with the same keys will do. The table of relative positions
-    along the slices starts as the mean of SAM's two (DESIGN section 3). Either everything is loaded or nothing.
+    along the slices starts as the mean of SAM's two, as published. Either everything is loaded or nothing.
 
     Args:
         network: Of the same sizes as the file's encoder; see :func:`sam_encoder_options`.

@@ -18,7 +18,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures import ProMISe, load_sam_encoder, sam_encoder_options
 from nnunetv2_promise.network_architectures.promise.image_encoder import Block
 from nnunetv2_promise.network_architectures.promise.options import EncoderConfig
-from nnunetv2_promise.network_architectures.promise.windows import WindowLayout
+from nnunetv2_promise.network_architectures.promise.window_attention import WindowLayout
 
 LAYER_NORM = partial(nn.LayerNorm, eps=1e-6)
 TRAINED = [

@@ -85,12 +85,12 @@ def test_network_encoded_once_decodes_like_forward() -> None:
 
 def test_network_point_on_blob_follows_the_click() -> None:
     """Points are (axis 0, axis 1, axis 2): the embedding looked up at a voxel is that voxel's, on unequal axes."""
-    from nnunetv2_promise.network_architectures.promise.prompt_encoder import sample_points
+    from nnunetv2_promise.network_architectures.promise.prompt_encoder import look_up_points
 
     size = (16, 24, 32)
     feature = torch.arange(4 * 6 * 8, dtype=torch.float64).view(1, 1, 6, 8, 4)  # token order: axes 1, 2, 0
     point = torch.tensor([[[5.5, 9.5, 21.5]]], dtype=torch.float64)  # the centre of token (1, 2, 5): 4 i + 1.5
-    assert sample_points(feature, point, size).item() == feature[0, 0, 2, 5, 1].item()
+    assert look_up_points(feature, point, size).item() == feature[0, 0, 2, 5, 1].item()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

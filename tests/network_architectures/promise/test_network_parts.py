@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunetv2_promise.network_architectures.promise import cpu as linear_module
-from nnunetv2_promise.network_architectures.promise.compact_attention import attend
 from nnunetv2_promise.network_architectures.promise.cpu import add_relu, linear
-from nnunetv2_promise.network_architectures.promise.fused_attention import WindowTerms, relative_table
+from nnunetv2_promise.network_architectures.promise.fused_attention import WindowTerms, attend, relative_table
 from nnunetv2_promise.network_architectures.promise.image_encoder import Block
 from nnunetv2_promise.network_architectures.promise.mask_decoder import FeatureHeads
 from nnunetv2_promise.network_architectures.promise.options import EncoderConfig
@@ -22,7 +21,7 @@ from nnunetv2_promise.network_architectures.promise.patch_embedding import (
     fused_kernel,
     interpolation_weights,
 )
-from nnunetv2_promise.network_architectures.promise.windows import WindowLayout
+from nnunetv2_promise.network_architectures.promise.window_attention import WindowLayout
 
 
 def assert_same_with_gradients(found: Tensor, expected: Tensor, leaves: list[Tensor], tolerance: float) -> None:
@@ -209,7 +208,7 @@ def test_block_in_chunks_equals_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     tokens = torch.randn(2, 4, 5, 6, 16, dtype=torch.float64)
     kept = tokens.clone()
     expected = block(tokens, layout)
-    monkeypatch.setattr("nnunetv2_promise.network_architectures.promise.chunks.CHUNK_TOKENS", 24)
+    monkeypatch.setattr("nnunetv2_promise.network_architectures.promise.cpu.CHUNK_TOKENS", 24)
     with torch.no_grad():
         assert relative_error(block(tokens, layout), expected) < 1e-14
     assert torch.equal(tokens, kept)
