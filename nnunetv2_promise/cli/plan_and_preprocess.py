@@ -18,7 +18,12 @@ _EXAMPLE = """example:
 A dataset that is in nnUNet_raw already needs only -d. A second call goes on where an interrupted one stopped.
 """
 
-_PLANNERS = ("ProMISePlanner", "ProMISeTinyPlanner")
+_PLANNERS = (
+    "ProMISePlanner",
+    "ProMISeTinyPlanner",
+    "ProMISeInteractivePlanner",
+    "ProMISeInteractiveTinyPlanner",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,13 +18,15 @@ from nnunetv2_promise.dataset.environment import nnunet_folder
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
 from nnunetv2_promise.planning.fingerprint import ObjectFingerprintExtractor
+from nnunetv2_promise.planning.interactive_planners import ProMISeInteractivePlanner, ProMISeInteractiveTinyPlanner
 from nnunetv2_promise.planning.planner import CONFIGURATION, ProMISePlanner
 from nnunetv2_promise.planning.tiny_planner import ProMISeTinyPlanner
 
 _logger = logging.getLogger(__name__)
 
 PLANNERS: dict[str, type[ProMISePlanner]] = {
-    planner.__name__: planner for planner in (ProMISePlanner, ProMISeTinyPlanner)
+    planner.__name__: planner
+    for planner in (ProMISePlanner, ProMISeTinyPlanner, ProMISeInteractivePlanner, ProMISeInteractiveTinyPlanner)
 }
 
 

@@ -20,6 +20,7 @@ from nnunetv2_promise.network_architectures import ProMISe
 from nnunetv2_promise.planning import memory
 from nnunetv2_promise.planning.architectures import PAPER_ARCHITECTURE, TINY_ARCHITECTURE
 from nnunetv2_promise.planning.fitting import MemoryBudget, fit_patch
+from nnunetv2_promise.planning.interactive_planners import ProMISeInteractivePlanner, ProMISeInteractiveTinyPlanner
 from nnunetv2_promise.planning.object_sizes import summarize_objects
 from nnunetv2_promise.planning.planner import ProMISePlanner
 from nnunetv2_promise.planning.sizes import (
@@ -434,3 +435,26 @@ def test_planner_stock_fingerprint_is_an_error(make_dataset: MakeDataset) -> Non
     (folder / "dataset_fingerprint.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="make it with nnUNetv2_promise_plan_and_preprocess"):
         ProMISePlanner(10)
+
+
+@pytest.mark.parametrize("planner", [ProMISeInteractivePlanner, ProMISeInteractiveTinyPlanner])
+def test_interactive_planners_keep_voxels_and_normalise_by_z_score(
+    planner: type[ProMISePlanner], make_dataset: MakeDataset
+) -> None:
+    """An object of 5 x 30 x 30 voxels in slices of 4 mm: patches are counted in the data's own voxels."""
+    make_dataset(channels=("CT",), spacing_mm=(4, 0.8, 0.8), shape=(40, 200, 200), extents_mm=[(20, 24, 24)])
+    plans = planned(planner)
+    assert plans["spacing"] == [4, 0.8, 0.8]
+    assert plans["normalization_schemes"] == ["ZScoreNormalization"]
+    assert plans["use_mask_for_norm"] == [False]
+    kinds = ("data", "seg", "probabilities")
+    assert {plans[f"resampling_fn_{kind}"] for kind in kinds} == {"no_resampling_hack"}
+    assert all(plans[f"resampling_fn_{kind}_kwargs"] == {} for kind in kinds)
+    assert min(plans["patch_size"][1:]) >= 30
+    assert "Voxels stay as they are" in " ".join(plans["promise"]["reasons"])
+
+
+def test_interactive_planners_refuse_a_target_spacing(make_dataset: MakeDataset) -> None:
+    make_dataset()
+    with pytest.raises(UserError, match="keeps voxels as they are"):
+        planned(ProMISeInteractiveTinyPlanner, overwrite_target_spacing=[1.0, 1.0, 1.0])
