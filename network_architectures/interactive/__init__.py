@@ -1,0 +1,1 @@
+"""U-Nets that clicks correct, with the interaction channels of nnInteractive."""

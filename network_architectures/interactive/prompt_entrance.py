@@ -1,0 +1,61 @@
+"""Where interactions enter the decoder of a U-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS
+
+
+class ZeroConv3d(nn.Conv3d):
+    """A 1 x 1 x 1 convolution that starts at zero, so that a new branch changes nothing before it is trained."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def reset_parameters(self) -> None:
+        """Weights and bias are zero."""
+        nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class PromptEntrance(nn.Module):
+    """Turns the interaction channels into something to add to the features of one decoder level.
+
+    A 3 x 3 x 3 convolution, so that shapes and edges of the mask count, then a ``ZeroConv3d``.
+
+    Args:
+        features: Channels of the level.
+        hidden: Channels between the two convolutions.
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(CHANNELS, hidden, 3, padding=1)
+        self.nonlinearity = nn.LeakyReLU(inplace=True)
+        self.zero_conv = ZeroConv3d(hidden, features)
+
+    def forward(self, channels: Tensor, size: Sequence[int]) -> Tensor:
+        """Shrink the channels to the level's size and project them.
+
+        Args:
+            channels: (B, 7, D, H, W) at the patch's size.
+            size: (d, h, w) of the level.
+
+        Returns:
+            (B, features, d, h, w); zero before training.
+        """
+        return self.zero_conv(self.nonlinearity(self.conv(shrink_channels(channels, size))))
+
+
+def shrink_channels(channels: Tensor, size: Sequence[int]) -> Tensor:
+    """Interaction channels on a coarser grid: the mask averaged, the rest by maximum, so that no click vanishes."""
+    if tuple(channels.shape[2:]) == tuple(size):
+        return channels
+    mask, rest = channels.split([1, CHANNELS - 1], dim=1)
+    return torch.cat([F.adaptive_avg_pool3d(mask, tuple(size)), F.adaptive_max_pool3d(rest, tuple(size))], dim=1)

@@ -1,0 +1,137 @@
+"""nnU-Net's U-Nets, clickable."""
+
+from __future__ import annotations
+
+import pydoc
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.network_architectures.interactive.answers import choose_labels, object_logits
+from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS
+from nnunetv2_promise.network_architectures.interactive.prompt_entrance import PromptEntrance, ZeroConv3d
+
+PROMPT_FORMS = ("decoder", "input")
+# nnU-Net leaves out every key with this part when it starts from pretrained weights; a plain U-Net has no entrances.
+_NOT_IN_PRETRAINED = "seg_layers"
+
+
+class InteractiveUNet(nn.Module):
+    """A U-Net of nnU-Net's (PlainConvUNet, ResidualEncoderUNet) that takes nnInteractive's interaction channels.
+
+    ``decoder`` form: the encoder sees the image alone and runs once per patch; interactions enter the decoder's levels
+    through convolutions that start at zero. With no interaction it is the plain U-Net with a head per label; with
+    interactions it answers for one label. Its keys are those of the plain U-Net and ``entrances``.
+
+    ``input`` form: the interactions stand beside the image, as in nnInteractive's network; keys of the plain U-Net.
+
+    Args:
+        input_channels: Image channels alone, which makes the plain U-Net, or those plus nnInteractive's 7.
+        num_classes: Heads of the plain U-Net. With interactions it must be 2, object or not.
+        deep_supervision: Whether ``automatic`` returns the logits of every level.
+        unet: Dotted path of the plain U-Net's class.
+        image_channels: Channels of the image.
+        labels: Foreground labels L of the data.
+        prompts: ``"decoder"`` or ``"input"``.
+        prompt_features: Hidden channels of the entrances.
+        **arch_kwargs: Of the plain U-Net.
+
+    Raises:
+        UserError: If the channels fit neither reading, or ``prompts`` is unknown.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        deep_supervision: bool = False,
+        *,
+        unet: str,
+        image_channels: int,
+        labels: int,
+        prompts: str = "decoder",
+        prompt_features: int = 16,
+        **arch_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        if prompts not in PROMPT_FORMS:
+            raise UserError(
+                f"The plans' architecture says prompts '{prompts}'; write one of {', '.join(PROMPT_FORMS)}."
+            )
+        if input_channels not in (image_channels, image_channels + CHANNELS):
+            raise UserError(
+                f"InteractiveUNet got {input_channels} input channels; the plans' architecture needs {image_channels} "
+                f"of the image, or {image_channels + CHANNELS} with interactions."
+            )
+        self.image_channels = image_channels
+        self.clickable = input_channels > image_channels
+        self.beside_image = self.clickable and prompts == "input"
+        heads = 1 + labels if self.clickable and prompts == "decoder" else num_classes
+        seen = input_channels if self.beside_image else image_channels
+        self.unet_class: Any = pydoc.locate(unet)
+        plain = self.unet_class(
+            input_channels=seen, num_classes=heads, deep_supervision=deep_supervision, **arch_kwargs
+        )
+        self.encoder, self.decoder = plain.encoder, plain.decoder
+        if self.clickable and not self.beside_image:
+            widths = self.encoder.output_channels[::-1]  # deepest first; each level's upsampled feature as the skip
+            entrances = nn.ModuleList([PromptEntrance(width, prompt_features) for width in widths])
+            self.entrances = nn.ModuleDict({_NOT_IN_PRETRAINED: entrances})
+
+    def initialize(self, module: nn.Module) -> None:
+        """nnU-Net's initialisation of a submodule; convolutions that start at zero stay so."""
+        if not isinstance(module, ZeroConv3d):
+            self.unet_class.initialize(module)
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> Any:
+        """Numbers in the plain U-Net's feature maps, by which nnU-Net estimates memory."""
+        return self.encoder.compute_conv_feature_map_size(input_size) + self.decoder.compute_conv_feature_map_size(
+            input_size
+        )
+
+    def forward(self, x: Tensor | Sequence[Tensor], channels: Tensor | None = None) -> Any:
+        """Segment a patch.
+
+        Args:
+            x: (B, C, D, H, W) image; (B, C + 7, D, H, W) with nnInteractive's channels; or what ``encode`` returned.
+            channels: (B, 7, D, H, W), with an encoded patch.
+
+        Returns:
+            With an image alone, or an encoded patch without channels: the plain U-Net's logits (B, heads, D, H, W), a
+            list of them under deep supervision. With an image and channels: (B, 2, D, H, W), the object that is asked
+            for. With an encoded patch and channels: (B, heads, D, H, W).
+        """
+        if not isinstance(x, Tensor):
+            return self.decode(x, channels)
+        if self.beside_image or x.shape[1] == self.image_channels:
+            return self.decoder(self.encoder(x))
+        image, interactions = x.split([self.image_channels, CHANNELS], dim=1)
+        logits = self.decode(self.encoder(image), interactions)
+        return object_logits(logits, choose_labels(logits, interactions))
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Features of each level of an image patch (B, C, D, H, W), finest first; they do not depend on prompts."""
+        return self.encoder(image)
+
+    def decode(self, skips: Sequence[Tensor], channels: Tensor | None = None) -> Any:
+        """Logits of an encoded patch, with interactions or without.
+
+        Args:
+            skips: What ``encode`` returned.
+            channels: (B, 7, D, H, W); None for no interaction.
+
+        Returns:
+            (B, heads, D, H, W); without channels and under deep supervision a list, finest first.
+        """
+        if channels is None:
+            return self.decoder(list(skips))
+        entrances = self.entrances[_NOT_IN_PRETRAINED]
+        below = skips[-1] + entrances[0](channels, skips[-1].shape[2:])
+        levels = zip(self.decoder.transpconvs, self.decoder.stages, skips[-2::-1], entrances[1:], strict=True)
+        for upsample, stage, skip, entrance in levels:
+            upsampled = upsample(below) + entrance(channels, skip.shape[2:])
+            below = stage(torch.cat([upsampled, skip], dim=1))
+        return self.decoder.seg_layers[-1](below)
