@@ -41,12 +41,17 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_documented_prompt_file_is_valid(tmp_path: Path) -> None:
-    (block,) = blocks("prompt-json.md", "json")
-    (tmp_path / "prompts.json").write_text(block)
+def test_documented_prompt_files_are_valid(tmp_path: Path) -> None:
+    first, second = blocks("prompt-json.md", "json")
+    (tmp_path / "prompts.json").write_text(first)
     loaded = load_prompt_file(tmp_path / "prompts.json")
     assert loaded.cases["colon_002"] == ()
     assert len(loaded.cases["colon_001"][1].points) == 2
+    (tmp_path / "prompts.json").write_text(second)
+    corrected, boxed, scribbled = load_prompt_file(tmp_path / "prompts.json").cases["colon_001"]
+    assert [click.positive for click in corrected.clicks] == [True, False, True]
+    assert boxed.box[3:] == (160.0, 211.0, 63.0)
+    assert len(scribbled.scribbles[0]) == 3
 
 
 @pytest.mark.parametrize("page", ["prompt-json.md", "evaluation.md"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,23 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
 
 SCHEMA_NAME = "prompts.schema.json"
+VERSIONS = (1, 2)
+POINT_LISTS = ("points", "negative_points")
+_STAND_IN = [[0, 0, 0]]
 _EXPECTED = {
-    "version": "1",
+    "version": "1 or 2",
     "coordinates": "'voxel', 'LPS' or 'RAS'",
     "cases": "an object that maps each case identifier to a list of objects",
     "case": "a list of objects, each with a label and points",
     "object": 'an object like {"label": "tumour", "points": [[x, y, z]]}',
     "label": "the name of a label (text) or its number (an integer, at least 1)",
     "points": "a list of at least one point [x, y, z]",
+    "negative_points": "a list of points [x, y, z]",
+    "order": "a text of + and -, one for each click",
+    "box": "six numbers [x0, y0, z0, x1, y1, z1]: two opposite corners",
+    "scribbles": "a list of scribbles, each a list of points [x, y, z]",
+    "scribble": "a list of at least one point [x, y, z]",
+    "previous_mask": "the name of an image file (text)",
     "point": "three numbers [x, y, z]",
     "coordinate": "a finite number",
     "file": 'an object with the keys "version", "coordinates" and "cases"',
@@ -54,40 +62,96 @@ def read_strict_json(path: Path) -> Any:
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        raise UserError(f"Prompt file {path} is not valid JSON ({error}); mend or recreate the file.") from error
+        raise UserError(f"Prompt file {path} is not valid JSON ({error}); fix or recreate the file.") from error
 
 
 def check_content(content: Any, path: Path) -> None:
-    """Check the content of a prompt file against the schema and for numbers that are not finite.
+    """Check the content of a prompt file against the schema, for numbers that are not finite, and for its order.
 
     Raises:
         UserError: With the first fault in the file.
     """
-    if isinstance(content, dict) and isinstance(content.get("version"), int) and content["version"] != 1:
+    version = content.get("version") if isinstance(content, dict) else None
+    if isinstance(version, (int, float)) and not isinstance(version, bool) and version not in VERSIONS:
         raise UserError(
-            f"Prompt file {path} has version {content['version']}, but this software reads version 1; "
-            "write the file in version 1 or update the software."
+            f"Prompt file {path} has version {version}, but this software reads versions 1 and 2; "
+            "write the file in one of them or update the software."
         )
-    error = next(_validator().iter_errors(content), None)
+    error = next(_validator().iter_errors(_abridged(content)), None)
     if error is not None:
         raise UserError(f"{_location(path, list(error.absolute_path))}: {_fault(error)}.")
     for case, objects in content["cases"].items():
         for number, item in enumerate(objects):
-            _check_finite(item["points"], path, ["cases", case, number, "points"])
+            _check_finite(item, path, ["cases", case, number])
+            _check_order(item, path, ["cases", case, number])
 
 
-def _check_finite(points: Sequence[Sequence[float]], path: Path, place: list[Any]) -> None:
-    for number, point in enumerate(points):
-        for value in point:
-            try:
-                finite = math.isfinite(value)
-            except OverflowError:
-                finite = False
-            if not finite:
+def _abridged(content: Any) -> Any:
+    """The content with one point in place of each list of plain points, as files hold them by the ten thousand.
+
+    The schema judges what is left in full, at a tenth of the time.
+    """
+    cases = content.get("cases") if isinstance(content, dict) else None
+    if not isinstance(cases, dict):
+        return content
+    return content | {
+        "cases": {
+            case: [_abridged_object(item) for item in items] if isinstance(items, list) else items
+            for case, items in cases.items()
+        }
+    }
+
+
+def _abridged_object(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+    return item | {key: _STAND_IN for key in POINT_LISTS if _are_plain_points(item.get(key))}
+
+
+def _are_plain_points(value: Any) -> bool:
+    return (
+        type(value) is list
+        and bool(value)
+        and all(type(p) is list and len(p) == 3 and all(type(c) in (float, int) for c in p) for p in value)
+    )
+
+
+def _check_finite(item: dict[str, Any], path: Path, place: list[Any]) -> None:
+    """Check every coordinate of an object."""
+    lists: list[tuple[list[Any], list[list[Any]]]] = [([key], item.get(key, [])) for key in POINT_LISTS]
+    lists += [(["scribbles", row], scribble) for row, scribble in enumerate(item.get("scribbles", []))]
+    for field, points in lists:
+        for number, point in enumerate(points):
+            if not all(map(_is_finite, point)):
                 raise UserError(
-                    f"{_location(path, [*place, number])}: every coordinate must be a finite number, but "
+                    f"{_location(path, [*place, *field, number])}: every coordinate must be a finite number, but "
                     f"{_short(point)} is given; write the place of the click."
                 )
+    if not all(map(_is_finite, item.get("box", []))):
+        raise UserError(
+            f"{_location(path, [*place, 'box'])}: every coordinate must be a finite number, but "
+            f"{_short(item['box'])} is given; write the corners."
+        )
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _check_order(item: dict[str, Any], path: Path, place: list[Any]) -> None:
+    """Check that the order names each click once."""
+    order = item.get("order")
+    if order is None:
+        return
+    counts = tuple(len(item.get(key, [])) for key in POINT_LISTS)
+    if (order.count("+"), order.count("-")) != counts:
+        raise UserError(
+            f"{_location(path, [*place, 'order'])}: {_short(order)} is given, but the object has {counts[0]} points "
+            f"and {counts[1]} negative_points; write one + for each of the former and one - for each of the latter."
+        )
 
 
 @functools.cache
@@ -105,7 +169,8 @@ def _location(path: Path, place: list[Any]) -> str:
         words.append(f"case {place[1]!r}")
         words += [f"object {place[2] + 1}"] if len(place) > 2 else []
         words += [f"field {place[3]!r}"] if len(place) > 3 else []
-        words += [f"point {place[4] + 1}"] if len(place) > 4 else []
+        kinds = {"scribbles": ("scribble", "point"), "box": ("number",)}.get(str(place[3]) if len(place) > 3 else "")
+        words += [f"{kind} {row + 1}" for kind, row in zip(kinds or ("point",), place[4:], strict=False)]
     elif place:
         words.append(f"field {place[0]!r}")
     return ", ".join(words)
@@ -117,7 +182,9 @@ def _kind(place: list[Any]) -> str:
         return "file"
     if place[0] != "cases":
         return str(place[0])
-    kinds = ("cases", "case", "object", str(place[3]) if len(place) > 3 else "", "point", "coordinate")
+    field = str(place[3]) if len(place) > 3 else ""
+    below = {"scribbles": ("scribble", "point", "coordinate"), "box": ("coordinate",)}
+    kinds = ("cases", "case", "object", field, *below.get(field, ("point", "coordinate")))
     return kinds[len(place) - 1]
 
 
@@ -129,7 +196,11 @@ def _fault(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
         unknown = next(key for key in error.instance if key not in known)
+        if kind == "object" and unknown in _EXPECTED:
+            return f'the key {unknown!r} belongs to version 2; write "version": 2'
         return f"the key {unknown!r} is unknown; only {', '.join(map(repr, known))} may stand here"
+    if error.validator == "anyOf":
+        return "nothing says where the object is; give points, negative_points, a box or scribbles"
     if error.validator == "minLength" and kind == "cases":
         return "a case identifier is empty; name the case"
     return f"{_short(error.instance)} is given, but it must be {_EXPECTED[kind]}"

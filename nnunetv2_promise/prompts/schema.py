@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,24 +12,76 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.prompts.parsing import check_content, read_strict_json
 
+Point = tuple[float, float, float]
+Box = tuple[float, float, float, float, float, float]
+
 Coordinates = Literal["voxel", "LPS", "RAS"]
 COORDINATES: tuple[str, ...] = get_args(Coordinates)
-VERSION = 1
 PROMPTS_VARIABLE = "nnUNet_prompts"
 PROMPTS_NAME = "prompts.json"
 
 
 @dataclass(frozen=True)
+class Click:
+    """One click.
+
+    Attributes:
+        point: (x, y, z), in the coordinates that the prompt file declares.
+        positive: True on the object, False on what does not belong to it.
+    """
+
+    point: Point
+    positive: bool
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """The clicks on one object.
+    """What a user showed of one object; at least one of points, negative points, box and scribbles is there.
+
+    Every point is (x, y, z), in the coordinates that the prompt file declares.
 
     Attributes:
         label: Name of a foreground label in ``dataset.json``, or its number; see ``resolve_label``.
-        points: (x, y, z) each, in the coordinates that the prompt file declares; at least one.
+        points: Clicks on the object.
+        negative_points: Clicks on what does not belong to it.
+        order: In which order the clicks were made: one ``+`` for each of ``points``, one ``-`` for each of
+            ``negative_points``. Empty: the points come first. See ``clicks``.
+        box: (x0, y0, z0, x1, y1, z1), two opposite corners of a box along the image's voxel axes; both belong to it.
+        scribbles: Lines drawn on the object, as the points that they run through.
+        previous_mask: File with the mask to correct, relative to the prompt file's folder.
     """
 
     label: str | int
-    points: tuple[tuple[float, float, float], ...]
+    points: tuple[Point, ...] = ()
+    negative_points: tuple[Point, ...] = ()
+    order: str = ""
+    box: Box | None = None
+    scribbles: tuple[tuple[Point, ...], ...] = ()
+    previous_mask: str | None = None
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """Positive and negative clicks in the order in which they were made."""
+        positive, negative = iter(self.points), iter(self.negative_points)
+        order = self.order or self._usual_order
+        return tuple(Click(next(positive), True) if sign == "+" else Click(next(negative), False) for sign in order)
+
+    @property
+    def _usual_order(self) -> str:
+        return "+" * len(self.points) + "-" * len(self.negative_points)
+
+    def with_click(self, point: Point, *, positive: bool) -> Prompt:
+        """The same prompt with one more click, the newest."""
+        order = self.order or self._usual_order
+        if positive:
+            added = replace(self, points=(*self.points, point), order=order + "+")
+        else:
+            added = replace(self, negative_points=(*self.negative_points, point), order=order + "-")
+        return added.in_usual_form()
+
+    def in_usual_form(self) -> Prompt:
+        """The same prompt without an order that says nothing."""
+        return replace(self, order="") if self.order == self._usual_order else self
 
 
 @dataclass(frozen=True)
@@ -45,6 +97,10 @@ class PromptFile:
     path: Path
     coordinates: Coordinates
     cases: dict[str, tuple[Prompt, ...]]
+
+    def previous_mask_path(self, prompt: Prompt) -> Path | None:
+        """Where the previous mask of one of the file's objects is; None if it has none."""
+        return None if prompt.previous_mask is None else self.path.parent / prompt.previous_mask
 
 
 def load_prompt_file(path: Path | str) -> PromptFile:
@@ -65,6 +121,8 @@ def save_prompt_file(
 ) -> PromptFile:
     """Write a prompt file atomically; what is written passes ``load_prompt_file``.
 
+    The file has version 1 where clicks on the objects are all there is, else version 2.
+
     Args:
         path: File to write; its folder is made.
         cases: Case identifier -> objects.
@@ -74,11 +132,9 @@ def save_prompt_file(
         UserError: If the content departs from the schema, before anything is written.
     """
     path = Path(path)
-    content = {
-        "version": VERSION,
-        "coordinates": coordinates,
-        "cases": {case: [_prompt_content(prompt) for prompt in prompts] for case, prompts in cases.items()},
-    }
+    contents = {case: [_prompt_content(prompt) for prompt in prompts] for case, prompts in cases.items()}
+    plain = all(item.keys() == {"label", "points"} for items in contents.values() for item in items)
+    content = {"version": 1 if plain else 2, "coordinates": coordinates, "cases": contents}
     check_content(content, path)
     write_json(content, path)
     return _from_content(content, path)
@@ -95,7 +151,7 @@ def prompt_file_for(input_folder: Path | str) -> Path:
     if path.is_file():
         return path
     if named:
-        raise UserError(f"The variable {PROMPTS_VARIABLE} names {path}, which is no file; correct or unset it.")
+        raise UserError(f"The variable {PROMPTS_VARIABLE} names {path}, which is not a file; correct or unset it.")
     raise UserError(
         f"{path} does not exist and the variable {PROMPTS_VARIABLE} is not set; "
         f"write the prompts to that file or set {PROMPTS_VARIABLE} to the path of a prompt file."
@@ -124,7 +180,7 @@ def resolve_label(
     if value is not None and value in known.values():
         return value
     listed = ", ".join(f"{name!r} ({number})" for name, number in known.items()) or "none"
-    raise UserError(f"{where}: label {label!r} is no foreground label of the dataset; use one of: {listed}.")
+    raise UserError(f"{where}: label {label!r} is not a foreground label of the dataset; use one of: {listed}.")
 
 
 def foreground_labels(labels: Mapping[str, int | Sequence[int]]) -> dict[str, int]:
@@ -146,9 +202,39 @@ def _from_content(content: dict[str, Any], path: Path) -> PromptFile:
 
 
 def _to_prompt(item: dict[str, Any]) -> Prompt:
-    label = item["label"] if isinstance(item["label"], str) else int(item["label"])
-    return Prompt(label=label, points=tuple((float(x), float(y), float(z)) for x, y, z in item["points"]))
+    return Prompt(
+        label=item["label"] if isinstance(item["label"], str) else int(item["label"]),
+        points=_to_points(item.get("points", ())),
+        negative_points=_to_points(item.get("negative_points", ())),
+        order=item.get("order", ""),
+        box=_to_box(item["box"]) if "box" in item else None,
+        scribbles=tuple(map(_to_points, item.get("scribbles", ()))),
+        previous_mask=item.get("previous_mask"),
+    ).in_usual_form()
+
+
+def _to_points(points: Iterable[Sequence[float]]) -> tuple[Point, ...]:
+    return tuple((float(x), float(y), float(z)) for x, y, z in points)
+
+
+def _to_box(corners: Sequence[float]) -> Box:
+    x0, y0, z0, x1, y1, z1 = map(float, corners)
+    return x0, y0, z0, x1, y1, z1
 
 
 def _prompt_content(prompt: Prompt) -> dict[str, Any]:
-    return {"label": prompt.label, "points": [[float(value) for value in point] for point in prompt.points]}
+    """The JSON of an object; what is empty is left out, and an order that says nothing."""
+    content = {
+        "label": prompt.label,
+        "points": _point_content(prompt.points),
+        "negative_points": _point_content(prompt.negative_points),
+        "order": prompt.in_usual_form().order,
+        "box": None if prompt.box is None else list(map(float, prompt.box)),
+        "scribbles": list(map(_point_content, prompt.scribbles)),
+        "previous_mask": prompt.previous_mask,
+    }
+    return {key: value for key, value in content.items() if value not in (None, "", [])}
+
+
+def _point_content(points: Iterable[Point]) -> list[list[float]]:
+    return [[float(value) for value in point] for point in points]

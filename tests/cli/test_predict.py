@@ -234,7 +234,7 @@ BAD_ARGUMENTS = [
     (["--prompts", "{other_case}"], "does not list case 'scan_008'"),
     (["--prompts", "{extra_case}"], "prompts for case 'scan_999'"),
     (["--prompts", "{outside}"], "outside of the image"),
-    (["--prompts", "{unknown_label}"], "'spleen' is no foreground label"),
+    (["--prompts", "{unknown_label}"], "'spleen' is not a foreground label"),
 ]
 
 

@@ -266,8 +266,8 @@ def test_simulate_bad_input_gives_one_sentence_and_no_file(
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
-        (["--labels", "kidney"], "label 'kidney' is no foreground label .* 'liver' (1), 'tumour' (2)"),
-        (["--labels", "0"], "label 0 is no foreground label"),
+        (["--labels", "kidney"], "label 'kidney' is not a foreground label .* 'liver' (1), 'tumour' (2)"),
+        (["--labels", "0"], "label 0 is not a foreground label"),
         (["-i", "nowhere"], "nowhere does not exist"),
         (["-l", "nowhere"], "nowhere does not exist"),
         (["--dataset_json", "nowhere.json"], "nowhere.json does not exist"),
@@ -332,7 +332,7 @@ PROBLEMS = [
     ({"z": [Prompt(1, (INSIDE,))]}, "voxel", "lists case 'z', but .*images has no image of that name"),
     ({"b": None}, "voxel", "does not list case 'b'"),
     ({"a": [Prompt(1, (INSIDE,)), Prompt("kidney", (INSIDE,))]}, "voxel", "case 'a', object 2: label 'kidney'"),
-    ({"a": [Prompt(3, (INSIDE,))]}, "voxel", "object 1: label 3 is no foreground label"),
+    ({"a": [Prompt(3, (INSIDE,))]}, "voxel", "object 1: label 3 is not a foreground label"),
     ({"a": [Prompt(1, (INSIDE, (22.0, 0.0, 0.0)))]}, "voxel", r"object 1, point 2: \(22, 0, 0\) \(voxel\).*outside"),
     ({"a": [Prompt(1, ((-0.6, 0.0, 0.0),))]}, "voxel", "outside of the image"),
     ({"a": [Prompt(1, ((0.0, 13.6, 0.0),))]}, "voxel", r"the image has \(22, 14, 9\) voxels"),

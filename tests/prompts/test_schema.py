@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -33,9 +34,14 @@ def content(**changes: Any) -> dict[str, Any]:
 
 
 def with_object(**changes: Any) -> dict[str, Any]:
-    """A file whose second object is changed; None removes a key."""
+    """A file whose second object is changed; ... removes a key."""
     item = {key: value for key, value in {**GOOD_OBJECT, **changes}.items() if value is not ...}
     return content(cases={"a": [GOOD_OBJECT, item]})
+
+
+def version_2(**changes: Any) -> dict[str, Any]:
+    """A file of version 2 whose second object is changed; ... removes a key."""
+    return with_object(**changes) | {"version": 2}
 
 
 def with_point(*point: Any) -> dict[str, Any]:
@@ -53,7 +59,8 @@ BAD_FILES: dict[str, tuple[str | dict | list, str]] = {
     "endless nesting": ("[" * 100_000, "is not valid JSON"),
     "list at the top": ([], r"\[\] is given, but it must be an object with the keys"),
     "no version": (without("version"), "the key 'version' is missing"),
-    "later version": (content(version=2), "has version 2, but this software reads version 1"),
+    "later version": (content(version=3), "has version 3, but this software reads versions 1 and 2"),
+    "version between": (content(version=1.5), "has version 1.5, but"),
     "version as text": (content(version="1"), "field 'version'"),
     "version as bool": (content(version=True), "field 'version': true is given"),
     "no coordinates": (without("coordinates"), "the key 'coordinates' is missing; it must be 'voxel', 'LPS' or 'RAS'"),
@@ -86,6 +93,30 @@ BAD_FILES: dict[str, tuple[str | dict | list, str]] = {
     "coordinate beyond floats": (json.dumps(content()).replace("[1,", "[1e999,"), "point 1: .*finite"),
     "coordinate of 400 digits": (with_point(10**400, 2, 3), "point 2: .*finite"),
     "case twice": ('{"version": 1, "coordinates": "voxel", "cases": {"a": [], "a": []}}', "the key 'a' twice"),
+    "later key in version 1": (
+        with_object(negative_points=[[1, 2, 3]]),
+        """key 'negative_points' belongs to version 2""",
+    ),
+    "version 2, unknown key": (
+        version_2(name="x"),
+        "object 2: the key 'name' is unknown; only 'label', 'points', 'neg",
+    ),
+    "nothing shown": (version_2(points=...), "object 2: nothing says where the object is; give points, negative"),
+    "only empty lists": (version_2(points=[], negative_points=[], scribbles=[]), "nothing says where"),
+    "only a mask": (version_2(points=..., previous_mask="m.nii.gz"), "nothing says where"),
+    "negative point of two": (version_2(negative_points=[[0, 0, 0], [1, 2]]), "field 'negative_points', point 2: "),
+    "negative point NaN": (version_2(negative_points=[[1, float("nan"), 2]]), "'negative_points', point 1: .*finite"),
+    "order with other signs": (version_2(order="pn"), "field 'order': \"pn\" is given, but it must be a text of"),
+    "order too short": (version_2(order=""), "field 'order': .* has 1 points and 0 negative_points; write one"),
+    "order names another kind": (version_2(order="-"), "has 1 points and 0 negative_points"),
+    "box of five": (version_2(box=[1, 2, 3, 4, 5]), "field 'box': .* it must be six numbers"),
+    "box of corners": (version_2(box=[[1, 2, 3], [4, 5, 6]] * 3), "field 'box', number 1: .* a finite number"),
+    "box infinite": (version_2(box=[1, 2, 3, 4, 5, float("inf")]), "field 'box': every coordinate must be a finite"),
+    "scribble of one level": (version_2(scribbles=[[1, 2, 3]]), "field 'scribbles', scribble 1, point 1: 1 is given"),
+    "empty scribble": (version_2(scribbles=[[[1, 2, 3]], []]), "field 'scribbles', scribble 2: .* at least one point"),
+    "scribble NaN": (version_2(scribbles=[[[1, 2, 3], [1, 2, float("nan")]]]), "scribble 1, point 2: .*finite"),
+    "mask as number": (version_2(previous_mask=3), "field 'previous_mask': 3 is given, but it must be the name"),
+    "mask without name": (version_2(previous_mask=""), "field 'previous_mask'"),
     "label twice": (json.dumps(content()).replace('"label"', '"label": 1, "label"'), "the key 'label' twice"),
 }
 
@@ -139,22 +170,92 @@ def test_load_keeps_order_labels_and_numbers(tmp_path: Path) -> None:
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-prompts = st.builds(
-    Prompt,
-    label=st.one_of(st.integers(min_value=1, max_value=2**31), st.text(min_size=1)),
-    points=st.lists(st.tuples(finite, finite, finite), min_size=1, max_size=4).map(tuple),
-)
+labels = st.one_of(st.integers(min_value=1, max_value=2**31), st.text(min_size=1))
+
+
+def point_lists(least: int) -> st.SearchStrategy:
+    return st.lists(st.tuples(finite, finite, finite), min_size=least, max_size=4).map(tuple)
+
+
+@st.composite
+def prompts(draw: st.DrawFn) -> Prompt:
+    points, negative = draw(point_lists(0)), draw(point_lists(0))
+    signs = ["+"] * len(points) + ["-"] * len(negative)
+    prompt = Prompt(
+        label=draw(labels),
+        points=points,
+        negative_points=negative,
+        order="".join(draw(st.one_of(st.just([]), st.permutations(signs)))),
+        box=draw(st.one_of(st.none(), st.tuples(*[finite] * 6))),
+        scribbles=draw(st.lists(point_lists(1), max_size=2).map(tuple)),
+        previous_mask=draw(st.one_of(st.none(), st.text(min_size=1))),
+    ).in_usual_form()
+    assume(prompt.points or prompt.negative_points or prompt.box or prompt.scribbles)
+    return prompt
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     coordinates=st.sampled_from(COORDINATES),
-    cases=st.dictionaries(st.text(min_size=1), st.lists(prompts, max_size=3).map(tuple), max_size=4),
+    cases=st.dictionaries(st.text(min_size=1), st.lists(prompts(), max_size=3).map(tuple), max_size=4),
 )
 def test_save_then_load_gives_the_same(tmp_path: Path, coordinates: Any, cases: Any) -> None:
     path = tmp_path / "p.json"
     saved = save_prompt_file(path, cases, coordinates=coordinates)
     assert load_prompt_file(path) == saved == PromptFile(path, coordinates, cases)
+
+
+@given(cases=st.dictionaries(st.text(min_size=1), st.lists(st.builds(Prompt, labels, point_lists(1)), max_size=2)))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_save_writes_version_1_byte_for_byte_where_it_suffices(tmp_path: Path, cases: Any) -> None:
+    objects = {
+        case: [{"label": item.label, "points": list(map(list, item.points))} for item in items]
+        for case, items in cases.items()
+    }
+    expected = json.dumps({"version": 1, "coordinates": "RAS", "cases": objects}, indent=2) + "\n"
+    save_prompt_file(tmp_path / "p.json", cases, coordinates="RAS")
+    assert (tmp_path / "p.json").read_bytes() == expected.encode()
+
+
+def test_save_version_2_by_hand(tmp_path: Path) -> None:
+    """Every key in its order, nothing that is empty."""
+    ones, twos = (1.0, 1.0, 1.0), (2.0, 2.0, 2.0)
+    everything = Prompt("t", (ones, twos), (twos,), "+-+", (*ones, *twos), ((ones, twos),), "masks/a.nii.gz")
+    save_prompt_file(tmp_path / "p.json", {"a": [everything, Prompt("t", (ones,))]}, coordinates="voxel")
+    first, second = (list(map(str, [1] * 3)), list(map(str, [2] * 3)))
+    text = "".join((tmp_path / "p.json").read_text().split()).replace(".0", "")
+    one, two = "[" + ",".join(first) + "]", "[" + ",".join(second) + "]"
+    assert text == (
+        '{"version":2,"coordinates":"voxel","cases":{"a":[{"label":"t","points":['
+        f'{one},{two}],"negative_points":[{two}],"order":"+-+","box":[1,1,1,2,2,2],"scribbles":[[{one},{two}]],'
+        f'"previous_mask":"masks/a.nii.gz"}},{{"label":"t","points":[{one}]}}]}}}}'
+    )
+
+
+def test_clicks_keep_the_order_in_which_they_were_made() -> None:
+    a, b, c, d = ((float(n), 0.0, 0.0) for n in range(4))
+    prompt = Prompt("t", (a,)).with_click(b, positive=False).with_click(c, positive=True).with_click(d, positive=False)
+    assert prompt == Prompt("t", (a, c), (b, d), "+-+-")
+    assert [(click.point, click.positive) for click in prompt.clicks] == [(a, True), (b, False), (c, True), (d, False)]
+    assert Prompt("t", (a,)).with_click(b, positive=True) == Prompt("t", (a, b))
+    assert [click.point for click in Prompt("t", (a, b), (c,)).clicks] == [a, b, c]
+
+
+def test_previous_mask_lies_beside_the_prompt_file(tmp_path: Path) -> None:
+    prompt = Prompt("t", ((0.0, 0.0, 0.0),), previous_mask="masks/a.nii.gz")
+    saved = save_prompt_file(tmp_path / "p.json", {"a": [prompt]}, coordinates="voxel")
+    assert saved.previous_mask_path(prompt) == tmp_path / "masks" / "a.nii.gz"
+    assert saved.previous_mask_path(Prompt("t", ((0.0, 0.0, 0.0),))) is None
+
+
+def test_load_500_cases_of_5_objects_of_10_clicks_takes_a_second_or_two(tmp_path: Path) -> None:
+    """Without the abridged check by the schema this takes three times as long; other processes may take time too."""
+    points = tuple((float(n), n + 0.5, -float(n)) for n in range(10))
+    cases = {f"case_{n}": [Prompt("tumour", points)] * 5 for n in range(500)}
+    save_prompt_file(tmp_path / "p.json", cases, coordinates="LPS")
+    before = time.process_time()
+    assert load_prompt_file(tmp_path / "p.json").cases["case_499"][4].points == points
+    assert time.process_time() - before < 2
 
 
 def test_save_bad_content_writes_nothing(tmp_path: Path) -> None:
@@ -180,7 +281,7 @@ def test_prompt_file_for_prefers_the_variable(tmp_path: Path, monkeypatch: pytes
     beside.touch()
     assert prompt_file_for(tmp_path) == beside
     monkeypatch.setenv("nnUNet_prompts", str(named))
-    with pytest.raises(UserError, match=r"nnUNet_prompts names .*other\.json, which is no file"):
+    with pytest.raises(UserError, match=r"nnUNet_prompts names .*other\.json, which is not a file"):
         prompt_file_for(tmp_path)
     named.touch()
     assert prompt_file_for(tmp_path) == named
