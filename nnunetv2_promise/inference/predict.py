@@ -24,6 +24,7 @@ from nnunetv2_promise.images.reading import check_stored_voxels
 from nnunetv2_promise.inference.case_prompts import voxel_prompts
 from nnunetv2_promise.inference.model_folder import ModelFolder, find_model_folder
 from nnunetv2_promise.nnunet_trainers import make_trainers_known
+from nnunetv2_promise.prompts.kinds import require_points_only
 from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, PromptFile, load_prompt_file, prompt_file_for
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ def check_prompts(prompt_file: PromptFile, cases: dict[str, list[Path]], model: 
             f"{prompt_file.path} has prompts for case '{unknown[0]}', which has no image in the input folder; "
             "remove the case or correct its name."
         )
+    require_points_only(prompt_file, model="this model")
     plans = PlansManager(model.plans)
     for case, files in cases.items():
         voxel_prompts(prompt_file, case, ImageGeometry.from_file(files[0]), model.dataset_json, plans)
