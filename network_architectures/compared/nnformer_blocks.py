@@ -80,13 +80,15 @@ class VolumeAttention(nn.Module):
         parts = [*self.project_in(self.volumes.partition(tokens)).chunk(2 if queries is not None else 3, dim=-1)]
         if queries is not None:
             parts = [self.volumes.partition(queries), *parts]
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for part in parts)
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for part in parts
+        )  # (B, cubes, heads, N, c)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=self._scores().to(query.dtype))
         return self.volumes.merge(self.project_out(attended.transpose(-2, -3).flatten(-2)))
 
     def _scores(self) -> Tensor:
         """(heads, N, N) or (cubes, heads, N, N) added to the scores."""
-        bias = self.bias[self.volumes.places].permute(2, 0, 1)
+        bias = self.bias[self.volumes.places].permute(2, 0, 1)  # (heads, N, N)
         if self.volumes.allowed is None:
             return bias
         return bias[None].masked_fill(~self.volumes.allowed[:, None], float("-inf"))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunetv2_promise.network_architectures.promise.window_attention import cut_windows, join_windows
+
 PADDING = 8
 """Label of tokens beyond the grid; the labels below it tell the sides of the three seams of the shift apart."""
 
@@ -46,30 +48,25 @@ class Volumes(nn.Module):
             place = torch.arange(padded)
             shape = [padded if other == axis else 1 for other in range(3)]
             # Before the shift, the first tokens of the grid: they come to stand behind the last ones.
-            label = label + (1 << axis) * (place < shift).reshape(shape)
+            label = label + (1 << axis) * (place < shift).reshape(shape)  # (D, H, W), padded
             outside = outside | (place >= length).reshape(shape)
         label = label.masked_fill(outside, PADDING)
-        cubes = self._cut(label[None, ..., None].roll([-s for s in self.shift], (1, 2, 3)))[..., 0]
+        cubes = cut_windows(label[None, ..., None].roll([-s for s in self.shift], (1, 2, 3)), (self.window,) * 3)[
+            ..., 0
+        ]
         allowed = cubes[:, :, None] == cubes[:, None, :]
         return None if bool(allowed.all()) else allowed
-
-    def _cut(self, tokens: Tensor) -> Tensor:
-        (a, b, c), w = self.counts, self.window
-        tokens = tokens.reshape(-1, a, w, b, w, c, w, tokens.shape[-1]).permute(0, 1, 3, 5, 2, 4, 6, 7)
-        return tokens.reshape(-1, w**3, tokens.shape[-1])
 
     def partition(self, tokens: Tensor) -> Tensor:
         """(B, D, H, W, E) tokens to (B, cubes, N, E)."""
         d, h, w = (count * self.window - size for count, size in zip(self.counts, self.grid, strict=True))
         tokens = F.pad(tokens, (0, 0, 0, w, 0, h, 0, d)).roll([-s for s in self.shift], (1, 2, 3))
-        cubes = self._cut(tokens)
-        return cubes.reshape(tokens.shape[0], -1, *cubes.shape[1:])
+        return cut_windows(tokens, (self.window,) * 3).unflatten(0, (len(tokens), -1))  # (B, cubes, N, E)
 
     def merge(self, cubes: Tensor) -> Tensor:
         """(B, cubes, N, E) back to (B, D, H, W, E); undoes :meth:`partition`."""
-        (a, b, c), w = self.counts, self.window
-        tokens = cubes.reshape(-1, a, b, c, w, w, w, cubes.shape[-1]).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        tokens = tokens.reshape(-1, a * w, b * w, c * w, cubes.shape[-1]).roll(self.shift, (1, 2, 3))
+        tokens = join_windows(cubes.flatten(0, 1), (self.window,) * 3, self.counts)  # (B, *padded, E)
+        tokens = tokens.roll(self.shift, (1, 2, 3))
         return tokens[:, : self.grid[0], : self.grid[1], : self.grid[2]]
 
 

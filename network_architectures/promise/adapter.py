@@ -22,5 +22,5 @@ class Adapter(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, D, E) to the same shape."""
         hidden = F.relu(self.linear1(tokens)).permute(0, 4, 1, 2, 3)  # (B, E/2, H, W, D), channels last in memory
-        hidden = F.relu(self.conv(hidden)).permute(0, 2, 3, 4, 1)
+        hidden = F.relu(self.conv(hidden)).permute(0, 2, 3, 4, 1)  # (B, H, W, D, E/2)
         return add_relu(tokens, self.linear2(hidden))

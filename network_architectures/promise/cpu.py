@@ -33,7 +33,7 @@ class _OneDNNLinear(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        rows = gradient.flatten(0, -2)
+        rows = gradient.flatten(0, -2)  # (all rows, out)
         by_x = _onednn(gradient, weight.T.contiguous(), None) if ctx.needs_input_grad[0] else None
         by_weight = _onednn(rows.T, x.flatten(0, -2).T, None) if ctx.needs_input_grad[1] else None
         by_bias = rows.sum(0) if ctx.needs_input_grad[2] else None

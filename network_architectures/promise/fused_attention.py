@@ -58,16 +58,17 @@ class WindowTerms:
 
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """(n, N, 3 * a * c) to three views (n, a, N, c)."""
-    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # (n, a, N, c) each
     return q, k, v
 
 
 def long_queries(q: Tensor, terms: WindowTerms, tables: Sequence[Tensor]) -> Tensor:
     """(n, a, N, c) to (n, a, N, width); ``tables`` hold lr R of each axis, (places, places, c)."""
-    grid = q.unflatten(2, terms.window)
+    grid = q.unflatten(2, terms.window)  # (n, a, h, w, d, c)
     parts = [q * q.shape[-1] ** -0.5]
     for axis, table in zip(AXES, tables, strict=True):
-        parts.append(torch.einsum(f"nahwdc,{axis}kc->nahwdk", grid, table).flatten(2, 4))
+        scores = torch.einsum(f"nahwdc,{axis}kc->nahwdk", grid, table)
+        parts.append(scores.flatten(2, 4))  # (n, a, N, places of this axis)
     if terms.regions is not None:
         parts.append((MASKED * (1 - terms.regions))[:, None].expand(*q.shape[:3], -1))
     return torch.cat(parts, dim=-1)
@@ -111,7 +112,7 @@ class Lengthen(torch.autograd.Function):
         """Gradients of ``qkv`` and of the tables that are trained."""
         qkv, *tables = ctx.saved_tensors
         q, _, _ = split_heads(qkv, ctx.heads)
-        grid = q.unflatten(2, ctx.window)
+        grid = q.unflatten(2, ctx.window)  # (n, a, h, w, d, c)
         width = q.shape[-1]
         by_qkv = torch.empty_like(qkv)
         to_q, to_k, to_v = split_heads(by_qkv, ctx.heads)
@@ -121,7 +122,7 @@ class Lengthen(torch.autograd.Function):
         by_tables: list[Tensor | None] = [None] * len(tables)
         scores = by_q[..., width : width + sum(ctx.window)].split(ctx.window, dim=-1)
         for index, (axis, table, by_score) in enumerate(zip(AXES, tables, scores, strict=True)):
-            by_score = by_score.unflatten(2, ctx.window)
+            by_score = by_score.unflatten(2, ctx.window)  # (n, a, h, w, d, places of this axis)
             to_q += torch.einsum(f"nahwdk,{axis}kc->nahwdc", by_score, table).flatten(2, 4)
             if ctx.needs_input_grad[3 + index]:
                 by_tables[index] = torch.einsum(f"nahwdk,nahwdc->{axis}kc", by_score, grid)
@@ -147,7 +148,7 @@ def attend(qkv: Tensor, heads: int, terms: WindowTerms, tables: Sequence[Tensor]
         out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     else:
         out = _attend_compactly(q, k, v, qkv.detach(), heads, terms, [table.detach() for table in tables])
-    return out[..., : qkv.shape[-1] // (3 * heads)].transpose(1, 2).flatten(2)
+    return out[..., : qkv.shape[-1] // (3 * heads)].transpose(1, 2).flatten(2)  # (n, a, N, c) to (n, N, E)
 
 
 def _attend_compactly(

@@ -77,13 +77,13 @@ class Block(nn.Module):
         return tokens
 
     def _perceive(self, tokens: Tensor) -> Tensor:
-        rows = tokens.flatten(0, 3)
+        rows = tokens.flatten(0, 3)  # (B H W D, E)
         parts = chunk_slices(rows)
         if parts is None:
             return tokens + self.mlp(self.norm2(tokens))
         for part in parts:
             rows[part] += self.mlp(self.norm2(rows[part]))
-        return rows.view(tokens.shape)
+        return rows.view(tokens.shape)  # (B, H, W, D, E)
 
 
 class Neck(nn.Sequential):
@@ -101,9 +101,9 @@ class Neck(nn.Sequential):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, D, E) to (B, C, H, W, D), channels last in memory."""
         _, norm1, conv, norm2 = self
-        feature = norm1(linear(tokens, self.get_parameter("0.weight").flatten(1)))
-        feature = conv(feature.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
-        return norm2(feature).permute(0, 4, 1, 2, 3)
+        feature = norm1(linear(tokens, self.get_parameter("0.weight").flatten(1)))  # (B, H, W, D, C)
+        feature = conv(feature.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)  # channels first for the convolution only
+        return norm2(feature).permute(0, 4, 1, 2, 3)  # (B, C, H, W, D)
 
 
 class ImageEncoder(nn.Module):
@@ -180,5 +180,6 @@ class ImageEncoder(nn.Module):
         if table.shape[1:3] != (height, width):
             finer = height > table.shape[1] or width > table.shape[2]
             mode = {"mode": "bilinear", "align_corners": False} if finer else {"mode": "area"}
-            table = F.interpolate(table.permute(0, 3, 1, 2), (height, width), **mode).permute(0, 2, 3, 1)
-        return table[:, :, :, None] + self.depth_embed[:, None, None]
+            channels_first = table.permute(0, 3, 1, 2)  # (1, E, rows, columns)
+            table = F.interpolate(channels_first, (height, width), **mode).permute(0, 2, 3, 1)  # (1, H, W, E)
+        return table[:, :, :, None] + self.depth_embed[:, None, None]  # (1, H, W, D, E)

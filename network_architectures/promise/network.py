@@ -133,7 +133,7 @@ class ProMISe(nn.Module):
         pads = [p - s for p, s in zip(self.padded_size, self.patch_size, strict=True)]
         if any(pads):
             image = F.pad(image, (0, pads[2], 0, pads[1], 0, pads[0]), mode="replicate")
-        image = image.permute(TO_TOKEN_ORDER)
+        image = image.permute(TO_TOKEN_ORDER)  # (B, C, H, W, D)
         mixed = image if self.channel_mixer is None else self.channel_mixer(image)
         *shallow, deepest = self.image_encoder(mixed)
         small = F.avg_pool3d(image, 2)  # equals trilinear resizing to half the size
@@ -156,7 +156,9 @@ class ProMISe(nn.Module):
         """
         check_points(point_coords, len(encoded.deepest), self.patch_size, check_values=not self.training)
         steered = self.prompt_encoder(encoded.deepest, point_coords, self.padded_size)
-        logits = self.mask_decoder.decode(encoded.shared, steered, encoded.residual).permute(TO_ARRAY_ORDER)
+        logits = self.mask_decoder.decode(encoded.shared, steered, encoded.residual).permute(
+            TO_ARRAY_ORDER
+        )  # (B, 2, D, H, W), padded
         depth, height, width = self.patch_size
         return logits[:, :, :depth, :height, :width].contiguous()
 

@@ -49,7 +49,7 @@ def fused_kernel(
     """
     weights = interpolation_weights(patch_weight.device, patch_weight.dtype)
     in_plane = torch.einsum("ui,ouv,vj->oij", weights, patch_weight.sum(1), weights)
-    along_slices = slice_weight.flatten(1) @ weights
+    along_slices = slice_weight.flatten(1) @ weights  # (E, 16) @ (16, 6)
     kernel = in_plane[..., None] * along_slices[:, None, None, :]
     return kernel, patch_bias * slice_weight.flatten(1).sum(1) + slice_bias
 
@@ -68,4 +68,4 @@ def embed_patches(image: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     padded = F.pad(image, (1,) * 6, mode="replicate")[:, 0]
     for axis in (1, 2, 3):
         padded = padded.unfold(axis, REACH, TOKEN_VOXELS)
-    return F.linear(padded.flatten(4), kernel.flatten(1), bias)
+    return F.linear(padded.flatten(4), kernel.flatten(1), bias)  # (B, H/4, W/4, D/4, 216) with (E, 216)

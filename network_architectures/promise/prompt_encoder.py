@@ -31,11 +31,11 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """(B, Nq, dim) queries attend to (B, Nk, dim) keys, which are the values too; returns (B, Nq, dim)."""
         q, k, v = (
-            projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, N, c)
             for projection, tokens in ((self.q_proj, queries), (self.k_proj, keys), (self.v_proj, keys))
         )
         out = F.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+        return self.out_proj(out.transpose(1, 2).flatten(2))  # (B, heads, Nq, c) to (B, Nq, heads c)
 
 
 class PromptLayer(nn.Module):
@@ -107,8 +107,8 @@ class PromptEncoder(nn.Module):
         """
         point_tokens = look_up_points(feature, point_coords, image_size)
         image_tokens = feature.permute(0, 2, 3, 4, 1)  # (B, H, W, D, C)
-        steered = self.transformer(image_tokens.flatten(1, 3), point_tokens)
-        return steered.view(image_tokens.shape).permute(0, 4, 1, 2, 3)
+        steered = self.transformer(image_tokens.flatten(1, 3), point_tokens)  # (B, H W D, C)
+        return steered.view(image_tokens.shape).permute(0, 4, 1, 2, 3)  # (B, C, H, W, D)
 
 
 def look_up_points(feature: Tensor, point_coords: Tensor, image_size: Sequence[int]) -> Tensor:
@@ -126,4 +126,4 @@ def look_up_points(feature: Tensor, point_coords: Tensor, image_size: Sequence[i
     d, h, w = ((point_coords.to(feature.dtype) + 0.5) * 2 / size - 1).unbind(-1)
     grid = torch.stack([d, w, h], dim=-1)[:, :, None, None]  # grid_sample wants the last axis first
     sampled = F.grid_sample(feature, grid, mode="bilinear", align_corners=False)  # (B, C, N, 1, 1)
-    return sampled.flatten(2).transpose(1, 2)
+    return sampled.flatten(2).transpose(1, 2)  # (B, N, C)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +14,19 @@ from nnunetv2_promise.network_architectures.promise.fused_attention import Windo
 
 REGIONS = 8
 """A rolled window holds at most two parts per axis."""
+
+
+def cut_windows(tokens: Tensor, window: Sequence[int]) -> Tensor:
+    """(B, H, W, D, E) tokens, sizes multiples of the window's, to (B * windows, N, E)."""
+    h, w, d = window
+    return rearrange(tokens, "b (nh h) (nw w) (nd d) e -> (b nh nw nd) (h w d) e", h=h, w=w, d=d)
+
+
+def join_windows(windows: Tensor, window: Sequence[int], counts: Sequence[int]) -> Tensor:
+    """Undo :func:`cut_windows`: (B * windows, N, E), ``counts`` windows along each axis, to (B, H, W, D, E)."""
+    (h, w, d), (nh, nw, nd) = window, counts
+    pattern = "(b nh nw nd) (h w d) e -> b (nh h) (nw w) (nd d) e"
+    return rearrange(windows, pattern, nh=nh, nw=nw, nd=nd, h=h, w=w, d=d)
 
 
 class WindowLayout(nn.Module):
@@ -42,7 +56,7 @@ class WindowLayout(nn.Module):
 
     def _positions(self) -> Tensor:
         places = torch.meshgrid(*(torch.arange(w) for w in self.window), indexing="ij")
-        one_hot = [F.one_hot(place.flatten(), w) for place, w in zip(places, self.window, strict=True)]
+        one_hot = [F.one_hot(place.flatten(), w) for place, w in zip(places, self.window, strict=True)]  # (N, w) each
         return torch.cat(one_hot, dim=1).float()
 
     def _regions(self) -> Tensor:
@@ -50,12 +64,7 @@ class WindowLayout(nn.Module):
         beyond = [torch.arange(p) >= p - s for p, s in zip(self.padded, self.shift, strict=True)]
         h, w, d = torch.meshgrid(*beyond, indexing="ij")
         region = (4 * h.long() + 2 * w.long() + d.long())[None, ..., None]
-        return F.one_hot(self._split(region)[..., 0], REGIONS).float()
-
-    def _split(self, tokens: Tensor) -> Tensor:
-        (h, w, d), (a, b, c) = self.window, self.counts
-        tokens = tokens.reshape(-1, a, h, b, w, c, d, tokens.shape[-1]).permute(0, 1, 3, 5, 2, 4, 6, 7)
-        return tokens.reshape(-1, h * w * d, tokens.shape[-1])
+        return F.one_hot(cut_windows(region, self.window)[..., 0], REGIONS).float()
 
     def regions_of(self, windows: int) -> Tensor | None:
         """``regions`` for a batch with so many windows in all: (windows, N, 8), or None where nothing is masked."""
@@ -70,13 +79,11 @@ class WindowLayout(nn.Module):
             tokens = F.pad(tokens, (0, 0, 0, ends[2], 0, ends[1], 0, ends[0]))
         if any(self.shift):
             tokens = tokens.roll([-s for s in self.shift], (1, 2, 3))
-        return self._split(tokens)
+        return cut_windows(tokens, self.window)
 
     def merge(self, windows: Tensor) -> Tensor:
         """(B * windows, N, E) back to (B, H, W, D, E); undoes :meth:`partition`."""
-        (h, w, d), (a, b, c) = self.window, self.counts
-        tokens = windows.reshape(-1, a, b, c, h, w, d, windows.shape[-1]).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        tokens = tokens.reshape(-1, *self.padded, windows.shape[-1])
+        tokens = join_windows(windows, self.window, self.counts)  # (B, *padded, E)
         if any(self.shift):
             tokens = tokens.roll(self.shift, (1, 2, 3))
         return tokens[:, : self.grid[0], : self.grid[1], : self.grid[2]]
