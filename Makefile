@@ -1,15 +1,19 @@
-# make demo      the whole job on generated data, in its own environment (no GPU needed)
-# make test      the test suite, against the built and installed wheel
-# make test-all  the same with the slow checks
-# make lint      ruff, codespell and mypy
+# make demo          the whole job on generated data, in its own environment (no GPU needed)
+# make test          the test suite, against the built and installed wheel
+# make test-all      the same with the slow checks
+# make test-pythons  the test suite with each interpreter of PYTHONS, in an environment for each
+# make lint          ruff, codespell, the pre-commit hooks and mypy
+# make clean         removes what was built, but no environment and no demo output
 #
 # PYTHON    the interpreter to make environments with (3.10 or newer)
+# PYTHONS   interpreters of test-pythons: names on PATH or paths
 # VENV      environment of the demo; the package is installed editable there
 # TEST_VENV environment of the tests and of lint; the wheel is installed there
 # DEMO      folder that the demo writes
 # PIP_ARGS  more options for pip, such as an index with CPU builds of PyTorch
 
 PYTHON ?= python3
+PYTHONS ?= python3.10 python3.14
 VENV ?= .venv
 TEST_VENV ?= .venv-test
 DEMO ?= demo_output
@@ -20,11 +24,12 @@ REQUIREMENTS := setup.py pyproject.toml constraints.txt
 SOURCES := $(shell find nnunetv2_promise trainers network_architectures -type f -not -name '*.pyc') README.md LICENSE
 VENV_BIN := $(abspath $(VENV))/bin
 TEST_BIN := $(abspath $(TEST_VENV))/bin
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-# Tests run from their own folder: from the root, `python -m` would import the source tree and not the wheel.
-PYTEST = cd tests && PATH="$(TEST_BIN):$$PATH" PROMISE_TEST_WHEEL=1 "$(TEST_BIN)/pytest"
+PIP_INSTALL = -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+# With PROMISE_TEST_WHEEL the tests refuse to run on anything but the installed wheel. A checkout on PYTHONPATH would
+# come before it.
+PYTEST = env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" PROMISE_TEST_WHEEL=1 "$(TEST_BIN)/pytest"
 
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo test test-all test-pythons lint clean
 .DELETE_ON_ERROR:
 
 help:
@@ -39,13 +44,20 @@ test: $(TEST_VENV)/.promise-wheel
 test-all: $(TEST_VENV)/.promise-wheel
 	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
 
+test-pythons:
+	@set -e; for python in $(PYTHONS); do \
+		echo "== $$python"; \
+		$(MAKE) test PYTHON="$$python" TEST_VENV="$(TEST_VENV)-$$(basename "$$python")"; \
+	done
+
+# mypy does not know that a checkout's three folders are one package, so it is kept away from the checkout.
 lint: $(TEST_VENV)/.promise-lint $(TEST_VENV)/.promise-wheel
 	"$(TEST_BIN)/ruff" check .
 	"$(TEST_BIN)/ruff" format --check .
 	"$(TEST_BIN)/codespell"
-	cd tests && "$(TEST_BIN)/mypy" --config-file ../pyproject.toml -p nnunetv2_promise
+	SKIP=ruff-check,ruff-format,codespell "$(TEST_BIN)/pre-commit" run --all-files
+	cd "$(TEST_VENV)" && env -u PYTHONPATH "$(TEST_BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p nnunetv2_promise
 
-# Removes what this Makefile built, but no environment and no demo output.
 clean:
 	rm -rf build dist "$(TEST_VENV)/dist" "$(TEST_VENV)/.promise-wheel"
 
@@ -59,22 +71,26 @@ endef
 
 $(VENV)/.promise-demo: $(REQUIREMENTS)
 	$(call make_environment,$(VENV_BIN))
-	"$(VENV_BIN)/python" $(PIP_INSTALL) -e .
+	@echo "Installing PyTorch, nnU-Net and this package into $(VENV). This happens once and may download several GB."
+	@"$(VENV_BIN)/python" $(PIP_INSTALL) -e .
 	@touch "$@"
 
 $(TEST_VENV)/.promise-requirements: $(REQUIREMENTS)
 	$(call make_environment,$(TEST_BIN))
-	"$(TEST_BIN)/python" $(PIP_INSTALL) build setuptools ".[test]"
+	@echo "Installing PyTorch, nnU-Net and test tools into $(TEST_VENV). This happens once and may download several GB."
+	@"$(TEST_BIN)/python" $(PIP_INSTALL) build setuptools ".[test]"
 	@touch "$@"
 
 # `build` goes through the source archive, so a file that the archive lacks cannot hide in the working tree.
 $(TEST_VENV)/.promise-wheel: $(TEST_VENV)/.promise-requirements $(SOURCES)
-	rm -rf "$(TEST_VENV)/dist"
-	"$(TEST_BIN)/python" -m build --no-isolation --outdir "$(TEST_VENV)/dist" . > "$(TEST_VENV)/build.log" 2>&1 || { \
+	@echo "Building the wheel and installing it into $(TEST_VENV)"
+	@rm -rf "$(TEST_VENV)/dist"
+	@"$(TEST_BIN)/python" -m build --no-isolation --outdir "$(TEST_VENV)/dist" . > "$(TEST_VENV)/build.log" 2>&1 || { \
 		cat "$(TEST_VENV)/build.log" >&2; exit 1; }
-	"$(TEST_BIN)/python" $(PIP_INSTALL) --no-deps --force-reinstall "$(TEST_VENV)"/dist/*.whl
+	@"$(TEST_BIN)/python" $(PIP_INSTALL) --quiet --no-deps --force-reinstall "$(TEST_VENV)"/dist/*.whl
 	@touch "$@"
 
 $(TEST_VENV)/.promise-lint: $(TEST_VENV)/.promise-requirements
-	"$(TEST_BIN)/python" $(PIP_INSTALL) ruff mypy codespell
+	@echo "Installing checkers into $(TEST_VENV)"
+	@"$(TEST_BIN)/python" $(PIP_INSTALL) --quiet ruff mypy codespell pre-commit
 	@touch "$@"

@@ -172,13 +172,14 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator
         raise UserError(f"The command {command[0]} is not installed; install the package and run again.") from error
     _running.add(process)
     with process:
+        undisturbed = False
         try:
             yield process
-        except BaseException:
-            _end(process)
-            raise
+            undisturbed = True
         finally:
             _running.discard(process)
+            if not undisturbed:
+                _end(process)
 
 
 def _program(command: Sequence[str]) -> str:

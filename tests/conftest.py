@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commands import Workspace, make_workspace
+
+import nnunetv2_promise
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    """What ``make test`` promises: the installed wheel is tested, never the checkout around it."""
+    found = Path(nnunetv2_promise.__file__).resolve()
+    if os.environ.get("PROMISE_TEST_WHEEL") and "site-packages" not in found.relative_to(found.anchor).parts:
+        pytest.exit(f"the wheel was to be tested, but nnunetv2_promise comes from {found.parent}", returncode=4)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work outside of the repository, so that ``python -c`` in a child does not find the checkout in its folder."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("working_folder"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")

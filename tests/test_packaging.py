@@ -44,6 +44,33 @@ def test_tests_run_against_the_installed_wheel(installed: Path) -> None:
     assert find_spec("network_architectures") is None
 
 
+def location_of_a_trainer() -> str:
+    from nnunetv2_promise.trainers import promise
+
+    return str(promise.__file__)
+
+
+def test_children_run_the_installed_wheel(installed: Path) -> None:
+    code = "from nnunetv2_promise.trainers import promise; print(promise.__file__)"
+    child = run(sys.executable, "-c", code).stdout.strip()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        worker = pool.apply(location_of_a_trainer)
+    assert child == worker == str(installed / "trainers" / "promise.py")
+
+
+def test_tests_of_the_wheel_refuse_a_checkout() -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", str(REPOSITORY / "tests" / "test_packaging.py")]
+    done = run(*command, PROMISE_TEST_WHEEL="1", PYTHONPATH=str(REPOSITORY))
+    assert done.returncode == 4
+    assert f"comes from {REPOSITORY / 'nnunetv2_promise'}" in done.stdout + done.stderr
+
+
+def test_a_checkout_is_importable_as_it_is() -> None:
+    code = "from nnunetv2_promise import network_architectures, trainers; print(trainers.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(REPOSITORY / "trainers" / "__init__.py")
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_wheel_holds_every_file_of_the_source_tree(installed: Path, folder: str) -> None:
     source = REPOSITORY / folder
@@ -88,15 +115,15 @@ def test_every_command_is_known() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_help_is_fast_and_has_an_example(command: str) -> None:
     script = Path(sys.executable).parent / command
-    for attempt in range(3):
+    # The quickest of a few attempts, since other work on the machine delays single ones.
+    seconds = []
+    while len(seconds) < 5 and min(seconds, default=2) >= 1:
         start = time.monotonic()
         done = run(str(script), "--help")
-        seconds = time.monotonic() - start
-        if seconds < 5 or attempt == 2:
-            break
+        seconds.append(time.monotonic() - start)
     assert done.returncode == 0, done.stderr
     assert re.search(rf"examples?:\n(.*\n)*?  \S*.*{command} ?", done.stdout), done.stdout
-    assert seconds < 5
+    assert min(seconds) < 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,14 +132,12 @@ def test_command_help_needs_no_heavy_import(command: str) -> None:
     code = (
         f"import sys, importlib; main = importlib.import_module({entry.module!r}).main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = sorted({'torch', 'nnunetv2', 'monai', 'SimpleITK', 'matplotlib'} & set(sys.modules))\n"
-        "print('HEAVY', heavy)"
+        "ours = {'nnunetv2_promise'} | sys.stdlib_module_names\n"
+        "heavy = {name.partition('.')[0] for name in sys.modules} - ours - before\n"
+        "print('HEAVY', sorted(heavy))"
     )
-    # From another folder: with -c the working folder is searched first and would shadow an installed wheel.
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    done = run(sys.executable, "-c", f"import sys; before = {{name.partition('.')[0] for name in sys.modules}}\n{code}")
+    assert done.stdout.splitlines()[-1] == "HEAVY []", done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -224,7 +249,17 @@ def test_make_installs_once(tmp_path: Path, target: str, variable: str, stamps: 
     assert {"demo": "nnUNetv2_promise_demo", "test": "pytest"}[target] in second.stdout
 
 
-def test_ci_runs_make_test() -> None:
+def test_make_test_pythons_uses_each_interpreter_in_its_own_environment(tmp_path: Path) -> None:
+    done = make("-n", "test-pythons", "PYTHONS=python3.10 /opt/3.14/bin/python3.14", f"TEST_VENV={tmp_path / 'env'}")
+    for name in ("python3.10", "/opt/3.14/bin/python3.14"):
+        assert re.search(rf"{name} -m venv \"{tmp_path / 'env'}-{Path(name).name}\"", done.stdout), done.stdout
+
+
+def test_ci_runs_make_lint_and_make_test(tmp_path: Path) -> None:
     script = REPOSITORY / ".ci" / "run"
-    assert os.access(script, os.X_OK)
-    assert "exec make test\n" in script.read_text(encoding="utf-8")
+    for name in ("make", "apt-get"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    done = run(str(script), PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.stdout.splitlines()[-2:] == ["make lint", "make test"]
+    assert done.returncode == 0

@@ -55,11 +55,11 @@ def run_units(root: Path, units: Sequence[tuple[str, str]], places: Sequence[dic
             for future in as_completed(futures):
                 _note(future, failures)
                 bar.update()
-        except BaseException:
+        finally:
+            # Nothing is left to stop but after an interruption, which reaches this thread only.
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             stop_running_commands()
-            raise
     if failures:
         raise UserError(f"{len(failures)} of {len(units)} units failed: {failures[0]}")
 
