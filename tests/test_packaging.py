@@ -188,7 +188,7 @@ def normalise(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("python_version", ["3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("python_version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
 def test_constraints_pin_every_requirement_within_its_bounds(python_version: str) -> None:
     pinned = pins(python_version)
     wanted = [Requirement(text) for text in requires("nnunetv2-promise") or []]
