@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nnunetv2_promise.cli.arguments import at_least_one, name_or_number, not_negative
@@ -12,6 +12,7 @@ from nnunetv2_promise.cli.common import run_command
 _EXAMPLE = """examples:
   nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o imagesTs/prompts.json
   nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o prompts.json --points 3 --where centre --coordinates RAS
+  nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs --prompts first.json --correct masks -o next.json
   nnUNetv2_promise_prompts check imagesTs/prompts.json -i imagesTs -o pictures
 
 The format is described in docs/reference/prompt-json.md.
@@ -43,35 +44,51 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "simulate",
         help="make a prompt file from label maps",
-        description="Click on the objects of label maps. A case's clicks depend on its name and the seed only.",
-        epilog="example:\n  nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o imagesTs/prompts.json",
+        description="Click on the objects of label maps. A case's clicks depend on its name and the seed only. With "
+        "--correct, add to a prompt file the click that corrects each object's mask next.",
+        epilog="examples:\n"
+        "  nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o imagesTs/prompts.json\n"
+        "  nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs --prompts first.json --correct masks -o next.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
     add("-i", dest="images", type=Path, required=True, help="folder with images, CASE_0000.nii.gz (or CASE.nii.gz)")
     add("-l", dest="labels", type=Path, required=True, help="folder with their label maps, CASE.nii.gz")
     add("-o", dest="output", type=Path, required=True, help="prompt file to write")
-    add("--points", type=at_least_one, default=1, help="clicks on each object (default: %(default)s)")
-    add("--seed", type=int, default=0, help="fixes the clicks (default: %(default)s)")
+    add("--dataset_json", type=Path, help="where the labels are named (default: found in or above -l, then -i)")
     add(
         "--per",
         choices=("component", "case"),
-        default="component",
-        help="an object is a connected component of a label, or a label of a case (default: %(default)s)",
+        help="an object is a connected component of a label, or a label of a case (default: component)",
     )
+    _add_first_clicks(parser.add_argument_group("first clicks").add_argument)
+    add = parser.add_argument_group("corrections").add_argument
+    add(
+        "--correct",
+        dest="masks",
+        type=Path,
+        metavar="MASKS",
+        help="folder with the masks to correct, CASE_object1.nii.gz and so on, or CASE.nii.gz",
+    )
+    add("--prompts", type=Path, metavar="FILE", help="prompt file that the masks were made from")
+
+
+def _add_first_clicks(add: Callable[..., argparse.Action]) -> None:
+    """The options that say how objects are clicked first; with --correct they mean nothing."""
+    add("--points", type=at_least_one, help="clicks on each object (default: 1)")
+    add("--seed", type=int, help="fixes the clicks (default: 0)")
     add(
         "--coordinates",
         choices=("voxel", "LPS", "RAS"),
-        default="voxel",
-        help="voxel index of the image file, or mm in its world (default: %(default)s)",
+        help="voxel index of the image file, or mm in its world (default: voxel)",
     )
     add(
         "--where",
         choices=("random", "centre", "border", "outside", "wrong"),
-        default="random",
         help="random: any voxel of the object; centre: first click on the voxel deepest inside; border: voxels that "
         "touch its outside; outside: --distance_mm away from it; wrong: background at least --distance_mm away from "
-        "every object of its label (default: %(default)s)",
+        "every object of its label (default: random)",
     )
     add(
         "--distance_mm",
@@ -82,18 +99,16 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     add(
         "--skip_impossible",
         action="store_true",
-        help="where no voxel lies as --where asks, list the case with no prompt and in OUTPUT.skipped.json, and go on",
+        help="where no voxel lies as --where asks, list the case with no prompt and in OUTPUT.skipped.json instead",
     )
     add("--labels", dest="only_labels", nargs="+", type=name_or_number, metavar="LABEL", help="only these labels")
     add(
         "--min_volume",
         dest="min_volume_mm3",
         type=not_negative,
-        default=0.0,
         metavar="MM3",
-        help="leave out smaller objects (default: %(default)s)",
+        help="leave out smaller objects (default: 0)",
     )
-    add("--dataset_json", type=Path, help="where the labels are named (default: found in or above -l, then -i)")
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:
@@ -111,7 +126,26 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     add("--dataset_json", type=Path, help="where the labels are named (default: found in or above -i)")
 
 
+def _correct(arguments: dict) -> None:
+    from nnunetv2_promise.errors import UserError
+    from nnunetv2_promise.prompts.correct import correct_prompts
+
+    if "masks" not in arguments or "prompts" not in arguments:
+        raise UserError("--correct MASKS and --prompts FILE belong together: the masks and what they were made from.")
+    places = [arguments.pop(name) for name in ("prompts", "images", "labels", "masks", "output")]
+    choices = {name: arguments.pop(name) for name in ("per", "dataset_json") if name in arguments}
+    if arguments:
+        raise UserError("--correct makes the next click by itself; leave out the options for first clicks.")
+    written = correct_prompts(*places, **choices)
+    clicks = sum(len(prompt.clicks) for prompts in written.cases.values() for prompt in prompts)
+    objects = sum(map(len, written.cases.values()))
+    print(f"{written.path}: {len(written.cases)} cases, {objects} objects, {clicks} clicks.")  # noqa: T201
+
+
 def _simulate(arguments: dict) -> None:
+    if arguments.keys() & {"masks", "prompts"}:
+        _correct(arguments)
+        return
     from nnunetv2_promise.prompts.simulate import simulate_prompts
     from nnunetv2_promise.prompts.skipped import skipped_cases, skipped_file
 
@@ -140,4 +174,4 @@ def _check(arguments: dict) -> None:
     print("\n".join(lines + report.problems))  # noqa: T201
     if report.problems:
         count = len(report.problems)
-        raise UserError(report.problems[0] if count == 1 else f"{prompts} has {count} faults, listed above; mend them.")
+        raise UserError(report.problems[0] if count == 1 else f"{prompts} has {count} faults, listed above; fix them.")
