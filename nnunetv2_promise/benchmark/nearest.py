@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import atomic_path
-from nnunetv2_promise.images.folders import find_volumes, read_label_map, require_cases
-from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.folders import find_volumes, require_cases
 from nnunetv2_promise.images.labels import Labels, read_labels
 from nnunetv2_promise.images.objects import Object, find_objects
-from nnunetv2_promise.images.reading import check_stored_voxels, read_header
+from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry, read_header, read_label_map
 from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file
 
@@ -77,7 +76,7 @@ def restrict_to_clicks(
         for case in prompt_file.cases
     ]
     for job in jobs:
-        locate_case(job.prompts, job.case, ImageGeometry.from_file(job.prediction), labels=labels)
+        locate_case(job.prompts, job.case, read_geometry(job.prediction), labels=labels)
     map_cases(
         _restrict_case, jobs, num_processes=num_processes, description="Keeping the components nearest the clicks"
     )
@@ -140,11 +139,8 @@ def _restrict_case(job: _Job) -> None:
     prediction_zyx, geometry = read_label_map(job.prediction)
     located = locate_case(job.prompts, job.case, geometry, labels=job.labels)
     kept = keep_nearest(prediction_zyx, located, spacing_zyx_mm=geometry.spacing_zyx_mm)
-    header = read_header(job.prediction)
-    image = sitk.Cast(sitk.GetImageFromArray(kept), header.GetPixelID())
-    image.SetSpacing(header.GetSpacing())
-    image.SetOrigin(header.GetOrigin())
-    image.SetDirection(header.GetDirection())
+    image = sitk.Cast(sitk.GetImageFromArray(kept), read_header(job.prediction).pixel_id)
+    geometry.apply_to(image)
     _write_whole(image, job.output)
 
 

@@ -15,10 +15,11 @@ from nnunetv2_promise.benchmark.results import SCORE_COLUMNS
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method
 from nnunetv2_promise.evaluation.folder import evaluate_folder
 from nnunetv2_promise.files import atomic_path, read_json
-from nnunetv2_promise.images.folders import find_volumes, read_label_map
+from nnunetv2_promise.images.folders import find_volumes
 from nnunetv2_promise.images.geometry import ImageGeometry
 from nnunetv2_promise.images.labels import read_labels, scored_labels
 from nnunetv2_promise.images.objects import find_objects
+from nnunetv2_promise.images.reading import read_label_map
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, resolve_label
 from nnunetv2_promise.prompts.skipped import skipped_cases
 

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
 from nnunetv2_promise.dataset.msd import Case
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.reading import check_stored_voxels, grid_problem, read_header, read_image
+from nnunetv2_promise.images.geometry import geometry_difference
+from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry, read_header, read_label_map
 
 
 @dataclass(frozen=True)
@@ -68,34 +68,27 @@ def check_case(case: Case, *, channels: int, label_values: tuple[int, ...]) -> C
 
 
 def _check_case(case: Case, channels: int, label_values: tuple[int, ...]) -> CaseReport:
-    label = read_header(case.label)
-    if label.GetDimension() != 3 or label.GetNumberOfComponents() != 1:
-        raise UserError(f"{case.label} is no scalar 3D image; a label map needs one value per voxel.")
-    found_channels, is_4d = 0, False
-    for path in case.images:
-        image = read_header(path)
-        if image.GetDimension() not in (3, 4) or image.GetNumberOfComponents() != 1:
-            raise UserError(f"{path} is no scalar 3D or 4D image; ProMISe needs volumes.")
-        is_4d = is_4d or image.GetDimension() == 4
-        found_channels += image.GetSize()[3] if image.GetDimension() == 4 else 1
-        problem = grid_problem(label, image)
-        if problem:
-            raise UserError(f"{case.label} is not on the grid of {path.name}: {problem}; resample or replace it.")
+    label_grid = read_geometry(case.label)
+    headers = [read_header(path) for path in case.images]
+    for path, header in zip(case.images, headers, strict=True):
+        difference = geometry_difference(label_grid, header.geometry)
+        if difference:
+            raise UserError(f"{case.label} is not on the grid of {path.name}: {difference}; resample or replace it.")
+    found_channels = sum(header.channels for header in headers)
     if found_channels != channels:
         raise UserError(
-            f"{case.images[0]} has {found_channels} channels and dataset.json declares {channels}; mend one of them."
+            f"{case.images[0]} has {found_channels} channels and dataset.json declares {channels}; correct one of them."
         )
-    for path in (*case.images, case.label):
+    for path in case.images:
         check_stored_voxels(path)
+    is_4d = any(header.is_4d for header in headers)
     return CaseReport(case.name, None, _label_values(case.label, label_values), is_4d)
 
 
 def _label_values(path: Path, declared: tuple[int, ...]) -> tuple[int, ...]:
-    found = np.unique(sitk.GetArrayFromImage(read_image(path)))
-    odd = [value for value in found.tolist() if value != round(value)]
-    if odd:
-        raise UserError(f"{path} has the label value {odd[0]:g}, which is no whole number; write integers.")
-    unknown = sorted(set(int(value) for value in found) - set(declared))
+    label_map, _ = read_label_map(path)
+    found = np.unique(label_map).tolist()
+    unknown = sorted(set(found) - set(declared))
     if unknown:
         raise UserError(f"{path} has label {unknown[0]}, which dataset.json does not declare; add or remove it.")
-    return tuple(int(value) for value in found)
+    return tuple(found)

@@ -208,12 +208,12 @@ def _write_merged_label(source: Path, target: Path, source_values: tuple[int, ..
 def _link_test_image(image: Path, folder: Path, msd: MsdDataset) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     header = read_header(image)
-    channels = header.GetSize()[3] if header.GetDimension() == 4 else 1
-    if header.GetDimension() not in (3, 4) or channels != len(msd.channel_names):
+    if header.channels != len(msd.channel_names):
         raise UserError(
-            f"{image} has {channels} channels and dataset.json declares {len(msd.channel_names)}; mend one of them."
+            f"{image} has {header.channels} channels and dataset.json declares {len(msd.channel_names)}; "
+            "correct one of them."
         )
-    if header.GetDimension() == 4:
+    if header.is_4d:
         split_channels(image, folder, case_name(image), msd.file_ending)
         return
     target = folder / f"{case_name(image)}_0000{msd.file_ending}"

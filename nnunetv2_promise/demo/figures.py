@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from nnunetv2_promise.demo.training_log import Curve
 from nnunetv2_promise.html_page import data_url
 from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.reading import read_geometry
 
 WINDOW_HU = (-160, 240)
 CLOSE_UP_MM = 48.0
@@ -56,7 +57,7 @@ def load_view(
         click_xyz: The click in ``coordinates`` of a prompt file.
         coordinates: ``"voxel"``, ``"LPS"`` or ``"RAS"``.
     """
-    grid = ImageGeometry.from_file(image)
+    grid = read_geometry(image)
     click_lps_mm = grid.index_zyx_to_points(grid.points_to_index_zyx([click_xyz], coordinates), "LPS")
     turned = [sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS") for path in (image, lesions, mask)]
     image_zyx, lesions_zyx, mask_zyx = (sitk.GetArrayFromImage(item) for item in turned)

@@ -11,8 +11,8 @@ import numpy as np
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM, dice, normalized_surface_dice
-from nnunetv2_promise.images.folders import read_label_map
-from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference
+from nnunetv2_promise.images.geometry import geometry_difference
+from nnunetv2_promise.images.reading import read_geometry, read_label_map
 
 COLUMNS = ("case", "label", "dice", "nsd", "truth_mm3", "prediction_mm3")
 
@@ -72,7 +72,7 @@ def check_same_grid(prediction: Path, truth: Path) -> None:
     Raises:
         UserError: If they do not; the sentence says what differs.
     """
-    difference = geometry_difference(ImageGeometry.from_file(prediction), ImageGeometry.from_file(truth))
+    difference = geometry_difference(read_geometry(prediction), read_geometry(truth))
     if difference is not None:
         raise UserError(
             f"Prediction {prediction} and truth {truth} differ in {difference}; predict on the image of this truth."

@@ -1,16 +1,13 @@
-"""Volumes in folders: which cases there are, and label maps read with their grid."""
+"""Which cases a folder of images or label maps holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.geometry import ImageGeometry
-from nnunetv2_promise.images.nifti import check_nifti_complete
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", ".tif", ".tiff")
 """Endings of 3D images that nnU-Net's readers and SimpleITK know; the longest comes first."""
@@ -57,6 +54,38 @@ def find_images(folder: Path | str) -> dict[str, Path]:
     return first_channels or volumes
 
 
+def find_cases(folder: Path, dataset_json: Mapping[str, Any]) -> dict[str, list[Path]]:
+    """Case -> one file for each channel, sorted by case.
+
+    Args:
+        folder: Holds ``CASE_0000.ending`` and so on.
+        dataset_json: Gives the file ending and the number of channels.
+
+    Raises:
+        UserError: If the folder is missing or empty, or a case lacks a channel or has one too many.
+    """
+    if not folder.is_dir():
+        raise UserError(f"-i {folder} is not a folder; name the folder with the images.")
+    ending = dataset_json["file_ending"]
+    pattern = re.compile(r"(.+)_(\d{4})" + re.escape(ending))
+    cases: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        match = pattern.fullmatch(file.name)
+        if match and not file.name.startswith("."):
+            cases.setdefault(match[1], []).append(file)
+    if not cases:
+        raise UserError(f"-i {folder} holds no image named CASE_0000{ending}; rename the images or correct the folder.")
+    channels = len(dataset_json["channel_names"])
+    for case, files in cases.items():
+        expected = [f"{case}_{channel:04d}{ending}" for channel in range(channels)]
+        if [file.name for file in files] != expected:
+            raise UserError(
+                f"Case '{case}' in {folder} has the files {', '.join(file.name for file in files)}; "
+                f"the model needs {', '.join(expected)}."
+            )
+    return cases
+
+
 def require_cases(cases: Iterable[str], available: Iterable[str], *, folder: Path | str, what: str) -> None:
     """Check that every case has a file.
 
@@ -73,42 +102,3 @@ def require_cases(cases: Iterable[str], available: Iterable[str], *, folder: Pat
     if missing:
         listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise UserError(f"{folder} has no {what} for {len(missing)} case(s): {listed}; add or name the right files.")
-
-
-def read_label_map(path: Path | str) -> tuple[NDArray[np.int64], ImageGeometry]:
-    """Read a label map.
-
-    Returns:
-        (D, H, W) integer array and its grid.
-
-    Raises:
-        UserError: If the file cannot be read, is not 3D, or has values that are no whole numbers.
-    """
-    array, geometry = read_volume(path)
-    if not np.issubdtype(array.dtype, np.integer):
-        whole = np.rint(array)
-        if not np.array_equal(whole, array):
-            raise UserError(f"Label map {path} has values that are no whole numbers; give a label map.")
-        array = whole.astype(np.int64)
-    return array, geometry
-
-
-def read_volume(path: Path | str) -> tuple[NDArray, ImageGeometry]:
-    """Read a 3D image with one channel.
-
-    Returns:
-        (D, H, W) array and its grid.
-
-    Raises:
-        UserError: If the file cannot be read, was cut off, or is not 3D.
-    """
-    import SimpleITK as sitk  # noqa: N813
-
-    path = Path(path)
-    geometry = ImageGeometry.from_file(path)
-    if path.name.endswith((".nii", ".nii.gz")):
-        check_nifti_complete(path)
-    try:
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path))), geometry
-    except RuntimeError as error:
-        raise UserError(f"Image {path} has a header but its voxels cannot be read; replace the file.") from error

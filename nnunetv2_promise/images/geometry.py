@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,52 +42,33 @@ class ImageGeometry:
     direction: tuple[tuple[float, float, float], ...]
 
     @classmethod
-    def from_file(cls, path: Path | str) -> ImageGeometry:
-        """Read the geometry from the header of an image; no voxel is read.
+    def from_sitk(cls, header: sitk.Image | sitk.ImageFileReader, *, name: str = "in memory") -> ImageGeometry:
+        """The grid of an image, or of a reader that has read the header; a fourth axis is left out.
+
+        Args:
+            header: Has three axes or more.
+            name: What the error sentence calls the image.
 
         Raises:
-            UserError: If the file is missing, is no readable image, or is not a 3D image with one channel.
+            UserError: If the grid makes no sense.
         """
-        import SimpleITK as sitk  # noqa: N813
-
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(f"Image {path} does not exist; check the path.")
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise UserError(f"Image {path} cannot be read ({reason}); replace the file.") from error
-        return cls._from_header(reader, channels=reader.GetNumberOfComponents(), name=str(path))
-
-    @classmethod
-    def from_sitk(cls, image: sitk.Image) -> ImageGeometry:
-        """The geometry of an image in memory.
-
-        Raises:
-            UserError: If it is not a 3D image with one channel.
-        """
-        return cls._from_header(image, channels=image.GetNumberOfComponentsPerPixel(), name="in memory")
-
-    @classmethod
-    def _from_header(cls, header: sitk.Image | sitk.ImageFileReader, *, channels: int, name: str) -> ImageGeometry:
         dimensions = header.GetDimension()
-        if dimensions != 3 or channels != 1:
-            raise UserError(
-                f"Image {name} has {dimensions} dimensions and {channels} channel(s); "
-                "give a 3D image with one channel, one file for each channel."
-            )
-        direction = np.reshape(header.GetDirection(), (3, 3))
-        if abs(np.linalg.det(direction)) < 1e-3 or min(header.GetSpacing()) <= 0:
-            raise UserError(f"Image {name} has a degenerate grid (spacing or directions); mend its header.")
+        direction = np.reshape(header.GetDirection(), (dimensions, dimensions))[:3, :3]
+        spacing = header.GetSpacing()[:3]
+        if abs(np.linalg.det(direction)) < 1e-3 or min(spacing) <= 0:
+            raise UserError(f"Image {name} has a degenerate grid (spacing or directions); correct its header.")
         return cls(
-            size_xyz=header.GetSize(),
-            spacing_mm=header.GetSpacing(),
-            origin_lps_mm=header.GetOrigin(),
+            size_xyz=header.GetSize()[:3],
+            spacing_mm=spacing,
+            origin_lps_mm=header.GetOrigin()[:3],
             direction=tuple((float(x), float(y), float(z)) for x, y, z in direction),
         )
+
+    def apply_to(self, image: sitk.Image) -> None:
+        """Give a 3D image in memory this grid."""
+        image.SetSpacing(self.spacing_mm)
+        image.SetOrigin(self.origin_lps_mm)
+        image.SetDirection([value for row in self.direction for value in row])
 
     @property
     def size_zyx(self) -> tuple[int, int, int]:
@@ -205,17 +185,21 @@ def nearest_voxel(index_zyx: ArrayLike, size_zyx: Sequence[int]) -> NDArray[np.i
 def geometry_difference(first: ImageGeometry, second: ImageGeometry) -> str | None:
     """What differs between two grids, in words; None if voxels of the same index lie at the same place.
 
-    Corners may lie a tenth of a voxel apart, since formats round differently.
+    Formats round differently, so corners may lie apart by a tenth of the shortest voxel edge.
     """
     if first.size_xyz != second.size_xyz:
         return f"size {first.size_xyz} and {second.size_xyz} voxels (x, y, z)"
-    if not np.allclose(first.spacing_mm, second.spacing_mm, rtol=1e-3):
+    if not np.allclose(first.spacing_mm, second.spacing_mm, rtol=1e-3, atol=0):
         return f"spacing {_rounded(first.spacing_mm)} and {_rounded(second.spacing_mm)} mm (x, y, z)"
     corners = np.stack(np.meshgrid(*((0, n - 1) for n in first.size_zyx), indexing="ij"), axis=-1).reshape(-1, 3)
-    apart_mm = first.index_zyx_to_points(corners, "LPS") - second.index_zyx_to_points(corners, "LPS")
-    worst_mm = float(np.linalg.norm(apart_mm, axis=1).max())
-    if worst_mm > 0.1 * min(first.spacing_mm):
-        return f"origin or direction (corners up to {worst_mm:.3g} mm apart)"
+    apart_mm = np.linalg.norm(
+        first.index_zyx_to_points(corners, "LPS") - second.index_zyx_to_points(corners, "LPS"), axis=1
+    )  # (8,), that of voxel (0, 0, 0) first
+    tolerance_mm = 0.1 * min(first.spacing_mm)
+    if apart_mm[0] > tolerance_mm:
+        return f"origin {_rounded(first.origin_lps_mm)} and {_rounded(second.origin_lps_mm)} mm (x, y, z; LPS)"
+    if apart_mm.max() > tolerance_mm:
+        return f"direction (corners up to {apart_mm.max():.3g} mm apart)"
     return None
 
 

@@ -1,21 +1,24 @@
-"""Reading image files and comparing their grids; every failure is one sentence."""
+"""The one reader of image files: headers, voxels and label maps.
+
+Planning, checking, prediction and evaluation all ask here whether a file is sound, so that their verdicts agree.
+Every failure is one sentence that names the file.
+"""
 
 from __future__ import annotations
 
+import gzip
 import zlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.images.geometry import ImageGeometry
 
-# Two grids are equal if no voxel centre differs by more than this share of the smallest voxel edge.
-_POSITION_TOLERANCE_VOXELS = 0.1
-_SPACING_TOLERANCE = 1e-3
 _DAMAGED = (
     OSError,
     EOFError,
@@ -25,85 +28,148 @@ _DAMAGED = (
     nibabel.spatialimages.HeaderDataError,
     nibabel.spatialimages.ImageDataError,
 )
+_NIFTI_ENDINGS = (".nii", ".nii.gz")
+_NIFTI2_HEADER_BYTES = 540
 
 
-def read_header(path: Path) -> sitk.ImageFileReader:
-    """Read size and geometry without the voxels.
+@dataclass(frozen=True)
+class Header:
+    """What an image file says about itself.
+
+    Attributes:
+        geometry: Its grid; a fourth axis is left out.
+        channels: Length of the fourth axis, along which the Decathlon stacks channels; 1 for a 3D image.
+        is_4d: Whether there is a fourth axis.
+        pixel_id: SimpleITK's number of the voxel type.
+    """
+
+    geometry: ImageGeometry
+    channels: int
+    is_4d: bool
+    pixel_id: int
+
+
+def read_header(path: Path | str) -> Header:
+    """Read the header of a 3D or 4D image; no voxel is read.
 
     Raises:
-        UserError: If the file cannot be read; the sentence names it.
+        UserError: If the file is missing, cannot be read, is not a 3D or 4D image with one value per voxel, or has a
+            grid that makes no sense.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"Image {path} does not exist; check the path.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise _unreadable(path, error) from error
-    return reader
+    dimensions, components = reader.GetDimension(), reader.GetNumberOfComponents()
+    if dimensions not in (3, 4) or components != 1:
+        raise UserError(
+            f"Image {path} has {dimensions} dimensions and {components} value(s) per voxel; "
+            "give a 3D image with one value per voxel, one file for each channel."
+        )
+    return Header(
+        geometry=ImageGeometry.from_sitk(reader, name=str(path)),
+        channels=reader.GetSize()[3] if dimensions == 4 else 1,
+        is_4d=dimensions == 4,
+        pixel_id=reader.GetPixelID(),
+    )
 
 
-def read_image(path: Path) -> sitk.Image:
-    """Read an image.
+def read_geometry(path: Path | str) -> ImageGeometry:
+    """Read the grid of a 3D image from its header; no voxel is read.
 
     Raises:
-        UserError: If the file cannot be read; the sentence names it.
+        UserError: As ``read_header``, and if the image is 4D.
+    """
+    header = read_header(path)
+    if header.is_4d:
+        raise UserError(f"Image {path} has 4 dimensions; give a 3D image, one file for each channel.")
+    return header.geometry
+
+
+def read_volume(path: Path | str) -> tuple[NDArray, ImageGeometry]:
+    """Read a 3D image with one channel.
+
+    Returns:
+        (D, H, W) array and its grid.
+
+    Raises:
+        UserError: As ``read_geometry`` and ``check_stored_voxels``.
+    """
+    geometry = read_geometry(path)
+    return _stored_voxels(Path(path)).reshape(geometry.size_zyx), geometry
+
+
+def read_label_map(path: Path | str) -> tuple[NDArray[np.integer], ImageGeometry]:
+    """Read a label map.
+
+    Returns:
+        (D, H, W) integer array and its grid.
+
+    Raises:
+        UserError: As ``read_volume``, and if there are values that are not whole numbers.
+    """
+    array, geometry = read_volume(path)
+    if np.issubdtype(array.dtype, np.integer):
+        return array, geometry
+    whole = np.rint(array)
+    odd = array[whole != array]
+    if odd.size:
+        raise UserError(f"Label map {path} has the value {odd[0]:g}, which is not a whole number; write integers.")
+    return whole.astype(np.int64), geometry
+
+
+def read_image(path: Path | str) -> sitk.Image:
+    """Read an image as SimpleITK holds it, to write it again in another form.
+
+    Raises:
+        UserError: If the file cannot be read; see ``check_stored_voxels`` for what SimpleITK does not notice.
     """
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(Path(path), error) from error
 
 
-def check_stored_voxels(path: Path) -> None:
-    """Check that all voxels are there and finite.
-
-    NIfTI files are read with nibabel here: ITK reads a truncated file and NaN voxels as zeros without a word.
+def check_stored_voxels(path: Path | str) -> None:
+    """Check that all voxels of a 3D or 4D image are there, undamaged and finite.
 
     Raises:
-        UserError: If the file is truncated or damaged, or has NaN or infinite voxels.
+        UserError: If the file was cut off or damaged, or has NaN or infinite voxels.
     """
-    if path.name.endswith(".nii.gz"):
-        try:
-            image: Any = nibabel.load(path)
-            voxels = image.dataobj.get_unscaled()
-        except _DAMAGED as error:
-            raise _unreadable(path, error) from error
-    else:
-        voxels = sitk.GetArrayFromImage(read_image(path))
+    _stored_voxels(Path(path))
+
+
+def _stored_voxels(path: Path) -> NDArray:
+    """The voxels with the file's axes reversed: (z, y, x), or (channel, z, y, x)."""
+    voxels = _nifti_voxels(path) if path.name.endswith(_NIFTI_ENDINGS) else sitk.GetArrayFromImage(read_image(path))
     if np.issubdtype(voxels.dtype, np.floating) and not np.isfinite(voxels).all():
-        raise UserError(f"{path} has NaN or infinite voxels; replace them with a sensible value.")
+        raise UserError(f"Image {path} has NaN or infinite voxels; replace them with a sensible value.")
+    return voxels
 
 
-def grid_problem(image: sitk.ImageFileReader, reference: sitk.ImageFileReader) -> str | None:
-    """How the 3D grid of ``image`` differs from that of ``reference``, whose fourth axis is ignored; None if equal."""
-    size, reference_size = image.GetSize()[:3], reference.GetSize()[:3]
-    if size != reference_size:
-        return f"its size is {size} and that of the image is {reference_size} voxels (x, y, z)"
-    spacing, reference_spacing = image.GetSpacing()[:3], reference.GetSpacing()[:3]
-    if not np.allclose(spacing, reference_spacing, rtol=_SPACING_TOLERANCE, atol=0):
-        return f"its spacing is {_rounded(spacing)} and that of the image is {_rounded(reference_spacing)} mm (x, y, z)"
-    corners, reference_corners = _corners_mm(image), _corners_mm(reference)
-    tolerance_mm = _POSITION_TOLERANCE_VOXELS * min(reference_spacing)
-    if np.abs(corners[0] - reference_corners[0]).max() > tolerance_mm:
-        return f"its origin is {_rounded(corners[0])} and that of the image is {_rounded(reference_corners[0])} mm"
-    if np.abs(corners - reference_corners).max() > tolerance_mm:
-        return "its direction matrix differs from that of the image"
-    return None
+def _nifti_voxels(path: Path) -> NDArray:
+    """Voxels of a NIfTI file, read without ITK, which fills what was cut off with zeros and turns NaN into zeros.
 
-
-def _corners_mm(image: sitk.ImageFileReader) -> np.ndarray:
-    """(8, 3) world coordinates of the corner voxels' centres, the one of voxel 0 first."""
-    dimension = image.GetDimension()
-    direction = np.array(image.GetDirection()).reshape(dimension, dimension)[:3, :3]
-    corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(image.GetSize()[:3]) - 1)
-    return np.array(image.GetOrigin()[:3]) + (corners * np.array(image.GetSpacing()[:3])) @ direction.T
-
-
-def _rounded(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(float(value), 4) for value in values)
+    The file is decompressed to its very end, since only there gzip's checksum tells damage.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+        if nibabel.Nifti2Header.may_contain_header(content[:_NIFTI2_HEADER_BYTES]):
+            raise UserError(f"Image {path} is NIfTI-2, which ITK does not read; save it as NIfTI-1.")
+        voxels = np.asanyarray(nibabel.Nifti1Image.from_bytes(content).dataobj).T
+    except UserError:
+        raise
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+    return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     lines = str(error).strip().splitlines()
     reason = lines[-1].strip() if lines else type(error).__name__
-    return UserError(f"{path} cannot be read as an image ({reason}); replace the file.")
+    return UserError(f"Image {path} cannot be read ({reason}); it was cut off or damaged, copy or replace it.")

@@ -12,6 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.reading import read_geometry
 from nnunetv2_promise.prompts.kinds import require_points_only
 from nnunetv2_promise.prompts.locate import locate_case
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, prompt_file_for
@@ -51,7 +52,7 @@ def prompts_of_image(image_file: Path, dataset_json: Mapping[str, Any], plans: P
     prompt_file = load_prompt_file(prompt_file_for(image_file.parent))
     require_points_only(prompt_file, model="this model")
     case = case_identifier(image_file, dataset_json["file_ending"])
-    return voxel_prompts(prompt_file, case, ImageGeometry.from_file(image_file), dataset_json, plans)
+    return voxel_prompts(prompt_file, case, read_geometry(image_file), dataset_json, plans)
 
 
 def voxel_prompts(

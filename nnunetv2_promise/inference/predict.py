@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import write_json
-from nnunetv2_promise.images.channels import find_cases
-from nnunetv2_promise.images.geometry import ImageGeometry
-from nnunetv2_promise.images.reading import check_stored_voxels
+from nnunetv2_promise.images.folders import find_cases
+from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry
 from nnunetv2_promise.inference.case_prompts import voxel_prompts
 from nnunetv2_promise.inference.model_folder import ModelFolder, find_model_folder
 from nnunetv2_promise.nnunet_trainers import make_trainers_known
@@ -105,7 +104,7 @@ def check_prompts(prompt_file: PromptFile, cases: dict[str, list[Path]], model: 
     require_points_only(prompt_file, model="this model")
     plans = PlansManager(model.plans)
     for case, files in cases.items():
-        voxel_prompts(prompt_file, case, ImageGeometry.from_file(files[0]), model.dataset_json, plans)
+        voxel_prompts(prompt_file, case, read_geometry(files[0]), model.dataset_json, plans)
 
 
 def _run(request: PredictionRequest, model: ModelFolder, cases: dict[str, list[Path]]) -> None:

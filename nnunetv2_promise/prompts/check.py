@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import atomic_path
-from nnunetv2_promise.images.folders import find_images, read_volume
-from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.folders import find_images
 from nnunetv2_promise.images.labels import Labels, find_dataset_json, read_labels
+from nnunetv2_promise.images.reading import read_geometry, read_volume
 from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file
 
@@ -87,7 +87,7 @@ def _check_case(
 ) -> list[LocatedPrompt]:
     if image is None:
         raise UserError(f"Prompt file {prompt_file.path} lists case {case!r}, but {folder} has no image of that name.")
-    return locate_case(prompt_file, case, ImageGeometry.from_file(image), labels=labels)
+    return locate_case(prompt_file, case, read_geometry(image), labels=labels)
 
 
 def draw_case(

@@ -11,10 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.folders import find_images, find_volumes, read_label_map, require_cases
+from nnunetv2_promise.images.folders import find_images, find_volumes, require_cases
 from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference
 from nnunetv2_promise.images.labels import read_labels, require_dataset_json
 from nnunetv2_promise.images.objects import Inside, Per, find_objects, sample_points, seed_of_case
+from nnunetv2_promise.images.reading import read_geometry, read_label_map
 from nnunetv2_promise.prompts.misplaced import ClickPlaces, NoPlaceError, Where, click_distance_mm
 from nnunetv2_promise.prompts.schema import (
     Coordinates,
@@ -164,8 +165,8 @@ def _chosen_labels(dataset_json: Path, only_labels: Sequence[str | int] | None) 
 
 
 def _common_geometry(image: Path, label: Path) -> ImageGeometry:
-    geometry = ImageGeometry.from_file(image)
-    difference = geometry_difference(geometry, ImageGeometry.from_file(label))
+    geometry = read_geometry(image)
+    difference = geometry_difference(geometry, read_geometry(label))
     if difference is not None:
         raise UserError(f"Image {image} and label map {label} differ in {difference}; they must share one grid.")
     return geometry

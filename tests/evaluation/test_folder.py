@@ -347,10 +347,10 @@ def odd_label_value(folders: Path) -> None:
 BAD_FOLDERS = [
     (remove_prediction, r"predictions has no prediction for 1 case\(s\): b"),
     (remove_truth, r"labels has no true label map for 1 case\(s\): b"),
-    (move_prediction, r"b\.nii\.gz and truth .* differ in origin or direction"),
+    (move_prediction, r"b\.nii\.gz and truth .* differ in origin"),
     (respace_prediction, "differ in spacing"),
     (resize_prediction, r"differ in size \(10, 6, 8\) and \(10, 8, 6\)"),
-    (write_probabilities, r"predictions/b\.nii\.gz has values that are no whole numbers"),
+    (write_probabilities, r"predictions/b\.nii\.gz has the value .*, which is not a whole number"),
     (damage_prediction, r"predictions/b\.nii\.gz cannot be read"),
     (duplicate_prediction, r"has both b\.nii\.gz and b\.nrrd"),
     (remove_dataset_json, "No dataset.json in or above"),

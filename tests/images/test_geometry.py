@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import (
     ImageGeometry,
     check_inside,
     geometry_difference,
     nearest_voxel,
 )
+from nnunetv2_promise.images.reading import read_geometry
 
 SIZE_XYZ = (11, 7, 5)
 SPACING_MM = (0.7, 1.9, 4.3)
@@ -54,7 +54,7 @@ def geometry_of(**changes: object) -> ImageGeometry:
 def test_points_agree_with_sitk_after_reading_a_file(name: str, ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"image{ending}"
     sitk.WriteImage(make_image(DIRECTIONS[name]), str(path))
-    image, geometry = sitk.ReadImage(str(path)), ImageGeometry.from_file(path)
+    image, geometry = sitk.ReadImage(str(path)), read_geometry(path)
     rng = np.random.default_rng(0)
     lps_mm = rng.uniform(-60, 60, size=(20, 3))
     expected_xyz = np.array([image.TransformPhysicalPointToContinuousIndex(point.tolist()) for point in lps_mm])
@@ -175,51 +175,31 @@ def test_geometry_difference_names_what_differs() -> None:
     assert geometry_difference(base, nudged) is None
     assert "size (11, 7, 5) and (7, 11, 5)" in geometry_difference(base, geometry_of(size_xyz=(7, 11, 5)))
     assert "spacing" in geometry_difference(base, geometry_of(spacing_mm=(1.9, 0.7, 4.3)))
-    assert "origin or direction" in geometry_difference(base, geometry_of(origin_lps_mm=(31.0, 47.5, 12.25)))
-    assert "origin or direction" in geometry_difference(base, geometry_of(direction=tuple(map(tuple, ROTATION.T))))
+    shifted = geometry_of(origin_lps_mm=(31.0, 47.5, 12.25))
+    assert "origin (-31.0, 47.5, 12.25) and (31.0, 47.5, 12.25) mm" in geometry_difference(base, shifted)
+    assert "direction (corners up to" in geometry_difference(base, geometry_of(direction=tuple(map(tuple, ROTATION.T))))
 
 
-def test_from_file_reads_only_the_header(tmp_path: Path) -> None:
-    path = tmp_path / "image.nii"
-    sitk.WriteImage(make_image(), str(path))
-    path.write_bytes(path.read_bytes()[:400])
-    assert ImageGeometry.from_file(path).size_xyz == SIZE_XYZ
+@pytest.mark.parametrize("corner_zyx", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
+def test_geometry_difference_looks_at_every_corner(corner_zyx: tuple[int, ...]) -> None:
+    """Shears that leave all corners but some where they are; a corner is 9 voxels from the first one."""
+    straight = geometry_of(size_xyz=(10, 10, 10), spacing_mm=(1.0, 1.0, 1.0), direction=tuple(map(tuple, np.eye(3))))
+    for apart_mm, differs in ((0.09, False), (0.12, True)):
+        tilted = np.eye(3)
+        for axis, at_end in enumerate(corner_zyx[::-1]):
+            if at_end:
+                tilted[(axis + 1) % 3, axis] = apart_mm / 9 / (3**0.5 if sum(corner_zyx) == 3 else 1)
+        other = geometry_of(size_xyz=(10, 10, 10), spacing_mm=(1.0, 1.0, 1.0), direction=tuple(map(tuple, tilted)))
+        assert (geometry_difference(straight, other) is not None) == differs
 
 
-def write_4d(path: Path) -> None:
-    sitk.WriteImage(sitk.JoinSeries([make_image(), make_image()]), str(path))
+def test_geometry_difference_measures_in_the_shortest_edge() -> None:
+    base = geometry_of()  # the shortest edge is 0.7 mm
+    assert geometry_difference(base, geometry_of(origin_lps_mm=(-31.0, 47.5, 12.25 + 0.069))) is None
+    assert geometry_difference(base, geometry_of(origin_lps_mm=(-31.0, 47.5, 12.25 + 0.071))) is not None
 
 
-def write_2d(path: Path) -> None:
-    sitk.WriteImage(sitk.Image(4, 5, sitk.sitkUInt8), str(path))
-
-
-def write_vector(path: Path) -> None:
-    sitk.WriteImage(sitk.Image(SIZE_XYZ, sitk.sitkVectorFloat32, 2), str(path))
-
-
-def write_text(path: Path) -> None:
-    path.write_text("no image")
-
-
-def write_nothing(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-@pytest.mark.parametrize(
-    ("write", "expected"),
-    [
-        (write_4d, "has 4 dimensions"),
-        (write_2d, "has 2 dimensions"),
-        (write_vector, "2 channel"),
-        (write_text, "cannot be read"),
-        (write_nothing, "does not exist"),
-    ],
-)
-def test_from_file_bad_image_gives_one_sentence(write: object, expected: str, tmp_path: Path) -> None:
-    path = tmp_path / "scan_0000.nii.gz"
-    write(path)
-    with pytest.raises(UserError, match=expected) as caught:
-        ImageGeometry.from_file(path)
-    assert "scan_0000.nii.gz" in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_apply_to_gives_an_image_the_grid() -> None:
+    image = sitk.Image(SIZE_XYZ, sitk.sitkUInt8)
+    geometry_of().apply_to(image)
+    assert ImageGeometry.from_sitk(image) == ImageGeometry.from_sitk(make_image())

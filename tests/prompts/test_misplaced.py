@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 from nnunetv2_promise.cli.prompts import main
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.geometry import ImageGeometry
 from nnunetv2_promise.images.objects import find_objects, seed_of_case
+from nnunetv2_promise.images.reading import read_geometry
 from nnunetv2_promise.prompts.misplaced import (
     ClickPlaces,
     NoPlaceError,
@@ -253,7 +253,7 @@ def keep_case(dataset: Path, case: str) -> None:
 def clicks_of(dataset: Path, case: str) -> list[tuple[str | int, np.ndarray]]:
     """(label, (n, 3) whole indices in (z, y, x) order) of each object."""
     prompts = load_prompt_file(dataset / "prompts.json")
-    geometry = ImageGeometry.from_file(dataset / "labels" / f"{case}.nii.gz")
+    geometry = read_geometry(dataset / "labels" / f"{case}.nii.gz")
     return [
         (p.label, np.rint(geometry.points_to_index_zyx(p.points, prompts.coordinates))) for p in prompts.cases[case]
     ]

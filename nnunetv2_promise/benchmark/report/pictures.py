@@ -13,9 +13,9 @@ from nnunetv2_promise.benchmark.report.grouping import ALL_LABELS, case_scores, 
 from nnunetv2_promise.benchmark.report.names import system_names
 from nnunetv2_promise.benchmark.results import BenchmarkResults, PictureFiles
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.folders import read_label_map, read_volume
 from nnunetv2_promise.images.geometry import ImageGeometry, check_inside, geometry_difference
 from nnunetv2_promise.images.objects import crop_to_object, deepest_voxel
+from nnunetv2_promise.images.reading import read_geometry, read_label_map, read_volume
 from nnunetv2_promise.prompts.schema import Prompt, load_prompt_file
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _dice_in_words(results: BenchmarkResults, system: str, case: str, place: _Pl
 
 
 def _place(results: BenchmarkResults, files: PictureFiles, case: str) -> _Place:
-    geometry = ImageGeometry.from_file(files.image)
+    geometry = read_geometry(files.image)
     if files.prompts is None:
         return _middle(results, files, geometry)
     prompt_file = load_prompt_file(files.prompts)
