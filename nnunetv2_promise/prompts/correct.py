@@ -14,10 +14,11 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.folders import find_images, find_volumes, read_label_map, require_cases
+from nnunetv2_promise.images.folders import find_images, find_volumes, require_cases
 from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference, nearest_voxel
 from nnunetv2_promise.images.labels import Labels, read_labels, require_dataset_json
 from nnunetv2_promise.images.objects import Object, Per, find_objects
+from nnunetv2_promise.images.reading import read_geometry, read_label_map
 from nnunetv2_promise.prompts.corrections import next_click
 from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case
 from nnunetv2_promise.prompts.schema import Prompt, PromptFile, load_prompt_file, save_prompt_file
@@ -112,7 +113,7 @@ def _correct_case(inputs: _Inputs, name: str, target_folder: Path) -> list[Promp
     prompts = inputs.prompt_file.cases[name]
     if not prompts:
         return []
-    geometry = ImageGeometry.from_file(inputs.images[name])
+    geometry = read_geometry(inputs.images[name])
     case = _Case(inputs, name, geometry, _read_on_grid(inputs.label_maps[name], geometry))
     located = locate_case(inputs.prompt_file, name, geometry, labels=inputs.labels)
     corrected = []

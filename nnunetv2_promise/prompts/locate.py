@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.folders import read_label_map
 from nnunetv2_promise.images.geometry import ImageGeometry, check_inside, geometry_difference
+from nnunetv2_promise.images.reading import read_geometry, read_label_map
 from nnunetv2_promise.prompts.schema import Prompt, PromptFile, resolve_label
 
 
@@ -140,7 +140,7 @@ def _checked_mask(path: Path | None, where: str, geometry: ImageGeometry) -> Pat
         raise UserError(
             f"{where}, field 'previous_mask': {path} does not exist; its name is relative to the prompt file."
         )
-    difference = geometry_difference(geometry, ImageGeometry.from_file(path))
+    difference = geometry_difference(geometry, read_geometry(path))
     if difference is not None:
         raise UserError(
             f"{where}, field 'previous_mask': the image and {path} differ in {difference}; "
