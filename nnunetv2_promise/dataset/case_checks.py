@@ -73,7 +73,10 @@ def _check_case(case: Case, channels: int, label_values: tuple[int, ...]) -> Cas
     for path, header in zip(case.images, headers, strict=True):
         difference = geometry_difference(label_grid, header.geometry)
         if difference:
-            raise UserError(f"{case.label} is not on the grid of {path.name}: {difference}; resample or replace it.")
+            raise UserError(
+                f"{case.label} is not on the grid of {path.name}: {difference}; correct its header if its voxels are "
+                "those of the image, else resample it."
+            )
     found_channels = sum(header.channels for header in headers)
     if found_channels != channels:
         raise UserError(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BORDER_TOLERANCE_VOXELS = 1e-4
 """Slack at the border of the image; headers hold their numbers in single precision."""
 
+_SQUARE_TOLERANCE = 2e-3  # a tenth of a degree
+_ABSURD_RATIO = 50.0
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -54,13 +56,20 @@ class ImageGeometry:
         """
         dimensions = header.GetDimension()
         direction = np.reshape(header.GetDirection(), (dimensions, dimensions))[:3, :3]
-        spacing = header.GetSpacing()[:3]
+        spacing, origin = header.GetSpacing()[:3], header.GetOrigin()[:3]
+        if not np.isfinite([*spacing, *origin, *direction.ravel()]).all():
+            raise UserError(f"Image {name} has NaN or infinite numbers in its geometry; correct its header.")
         if abs(np.linalg.det(direction)) < 1e-3 or min(spacing) <= 0:
             raise UserError(f"Image {name} has a degenerate grid (spacing or directions); correct its header.")
+        if not is_orthogonal(direction):
+            raise UserError(
+                f"Image {name} is sheared (as with a tilted gantry): its axes are not at right angles; "
+                "resample it to a straight grid."
+            )
         return cls(
             size_xyz=header.GetSize()[:3],
             spacing_mm=spacing,
-            origin_lps_mm=header.GetOrigin()[:3],
+            origin_lps_mm=origin,
             direction=tuple((float(x), float(y), float(z)) for x, y, z in direction),
         )
 
@@ -201,6 +210,34 @@ def geometry_difference(first: ImageGeometry, second: ImageGeometry) -> str | No
     if apart_mm.max() > tolerance_mm:
         return f"direction (corners up to {apart_mm.max():.3g} mm apart)"
     return None
+
+
+def is_orthogonal(direction: ArrayLike) -> bool:
+    """Whether the unit vectors in the columns of a 3 x 3 matrix are at right angles, but for rounding in files."""
+    columns = np.asarray(direction, dtype=np.float64)
+    return bool(np.abs(columns.T @ columns - np.eye(3)).max() < _SQUARE_TOLERANCE)
+
+
+def check_spacing(geometry: ImageGeometry, usual_zyx_mm: Sequence[float], *, name: str, usual: str) -> None:
+    """Check that a spacing is of the order of magnitude that it should have.
+
+    Args:
+        geometry: Grid of the image.
+        usual_zyx_mm: Spacing to compare with, such as the one that a model was trained at.
+        name: The image, for the message.
+        usual: What has the usual spacing, for the message, such as ``"the model was trained at"``.
+
+    Raises:
+        UserError: If an axis is more than 50 times finer or coarser, as when the unit is um or m.
+    """
+    ratios = np.asarray(geometry.spacing_zyx_mm) / np.asarray(usual_zyx_mm, dtype=np.float64)
+    if ratios.max() > _ABSURD_RATIO or ratios.min() < 1 / _ABSURD_RATIO:
+        given = " x ".join(f"{edge:.4g}" for edge in geometry.spacing_zyx_mm)
+        expected = " x ".join(f"{edge:.4g}" for edge in usual_zyx_mm)
+        raise UserError(
+            f"Image {name} has a spacing of {given} mm (z, y, x) and {usual} {expected} mm; "
+            "its unit may be wrong, correct the header."
+        )
 
 
 def _is_world(coordinates: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference
+from nnunetv2_promise.images.nifti import NIFTI_ENDINGS, check_one_grid, read_nifti_header
 
 _DAMAGED = (
     OSError,
@@ -28,8 +30,6 @@ _DAMAGED = (
     nibabel.spatialimages.HeaderDataError,
     nibabel.spatialimages.ImageDataError,
 )
-_NIFTI_ENDINGS = (".nii", ".nii.gz")
-_NIFTI2_HEADER_BYTES = 540
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ def read_header(path: Path | str) -> Header:
 
     Raises:
         UserError: If the file is missing, cannot be read, is not a 3D or 4D image with one value per voxel, or has a
-            grid that makes no sense.
+            grid that makes no sense or that readers understand differently.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"Image {path} does not exist; check the path.")
+    nifti = read_nifti_header(path) if path.name.endswith(NIFTI_ENDINGS) else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -71,8 +72,11 @@ def read_header(path: Path | str) -> Header:
             f"Image {path} has {dimensions} dimensions and {components} value(s) per voxel; "
             "give a 3D image with one value per voxel, one file for each channel."
         )
+    geometry = ImageGeometry.from_sitk(reader, name=str(path))
+    if nifti is not None:
+        check_one_grid(nifti, geometry, path)
     return Header(
-        geometry=ImageGeometry.from_sitk(reader, name=str(path)),
+        geometry=geometry,
         channels=reader.GetSize()[3] if dimensions == 4 else 1,
         is_4d=dimensions == 4,
         pixel_id=reader.GetPixelID(),
@@ -89,6 +93,29 @@ def read_geometry(path: Path | str) -> ImageGeometry:
     if header.is_4d:
         raise UserError(f"Image {path} has 4 dimensions; give a 3D image, one file for each channel.")
     return header.geometry
+
+
+def read_channels_geometry(files: Sequence[Path | str]) -> ImageGeometry:
+    """The grid that all channels of a case share, from their headers.
+
+    Args:
+        files: One 3D image for each channel.
+
+    Raises:
+        UserError: As ``read_geometry``, and if a channel is on another grid than the first.
+    """
+    first = read_geometry(files[0])
+    for file in files[1:]:
+        grid = read_geometry(file)
+        difference = geometry_difference(first, grid)
+        # nnU-Net stops at differences of spacing that other comparisons let pass as rounding.
+        if difference is None and not np.allclose(first.spacing_mm, grid.spacing_mm):
+            difference = f"spacing {first.spacing_mm} and {grid.spacing_mm} mm (x, y, z)"
+        if difference is not None:
+            raise UserError(
+                f"Channels {files[0]} and {file} differ in {difference}; resample the second to the grid of the first."
+            )
+    return first
 
 
 def read_volume(path: Path | str) -> tuple[NDArray, ImageGeometry]:
@@ -146,7 +173,7 @@ def check_stored_voxels(path: Path | str) -> None:
 
 def _stored_voxels(path: Path) -> NDArray:
     """The voxels with the file's axes reversed: (z, y, x), or (channel, z, y, x)."""
-    voxels = _nifti_voxels(path) if path.name.endswith(_NIFTI_ENDINGS) else sitk.GetArrayFromImage(read_image(path))
+    voxels = _nifti_voxels(path) if path.name.endswith(NIFTI_ENDINGS) else sitk.GetArrayFromImage(read_image(path))
     if np.issubdtype(voxels.dtype, np.floating) and not np.isfinite(voxels).all():
         raise UserError(f"Image {path} has NaN or infinite voxels; replace them with a sensible value.")
     return voxels
@@ -159,11 +186,7 @@ def _nifti_voxels(path: Path) -> NDArray:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
-        if nibabel.Nifti2Header.may_contain_header(content[:_NIFTI2_HEADER_BYTES]):
-            raise UserError(f"Image {path} is NIfTI-2, which ITK does not read; save it as NIfTI-1.")
         voxels = np.asanyarray(nibabel.Nifti1Image.from_bytes(content).dataobj).T
-    except UserError:
-        raise
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
     return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)

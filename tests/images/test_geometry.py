@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import (
     ImageGeometry,
     check_inside,
+    check_spacing,
     geometry_difference,
     nearest_voxel,
 )
@@ -203,3 +205,25 @@ def test_apply_to_gives_an_image_the_grid() -> None:
     image = sitk.Image(SIZE_XYZ, sitk.sitkUInt8)
     geometry_of().apply_to(image)
     assert ImageGeometry.from_sitk(image) == ImageGeometry.from_sitk(make_image())
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "fine"),
+    [((0.7, 1.9, 4.3), True), ((49, 1, 1), True), ((1, 1, 51), False), ((0.021, 1, 1), True), ((1, 0.019, 1), False)],
+)
+def test_check_spacing_refuses_other_units(spacing_mm: tuple[float, float, float], fine: bool) -> None:
+    geometry = geometry_of(spacing_mm=spacing_mm)
+    if fine:
+        check_spacing(geometry, (1.0, 1.0, 1.0), name="scan.nii.gz", usual="the model was trained at")
+    else:
+        with pytest.raises(
+            UserError, match=r"scan\.nii\.gz has a spacing .*trained at 1 x 1 x 1 mm; its unit may be wrong"
+        ):
+            check_spacing(geometry, (1.0, 1.0, 1.0), name="scan.nii.gz", usual="the model was trained at")
+
+
+def test_check_spacing_compares_axis_by_axis() -> None:
+    geometry = geometry_of(spacing_mm=(0.1, 1, 10))
+    check_spacing(geometry, (10, 1, 0.1), name="a", usual="b")
+    with pytest.raises(UserError, match=r"10 x 1 x 0\.1 mm \(z, y, x\) and b 0\.1 x 1 x 10 mm"):
+        check_spacing(geometry, (0.1, 1, 10), name="a", usual="b")

@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.reading import (
     check_stored_voxels,
+    read_channels_geometry,
     read_geometry,
     read_header,
     read_label_map,
@@ -162,3 +163,50 @@ def test_read_geometry_bad_image_gives_one_sentence(write: object, expected: str
         read_geometry(path)
     assert "scan_0000.nii.gz" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_read_geometry_refuses_a_sheared_grid(ending: str, tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(ARRAY)
+    image.SetDirection((1, 0.15, 0, 0, 1, 0, 0, 0, 1))
+    path = tmp_path / f"image{ending}"
+    sitk.WriteImage(image, str(path))
+    with pytest.raises(UserError, match="sheared"):
+        read_geometry(path)
+
+
+@pytest.mark.parametrize("header", ["nan 1 1", "inf 1 1", "0 1 1"])
+def test_read_geometry_refuses_spacing_that_makes_no_sense(header: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "image.mha")
+    content = path.read_bytes()
+    assert b"ElementSpacing = 1 1 1" in content
+    path.write_bytes(content.replace(b"ElementSpacing = 1 1 1", b"ElementSpacing = " + header.encode()))
+    with pytest.raises(UserError, match=r"image\.mha (has|cannot be read)"):
+        read_geometry(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, None),
+        ({"size": (17, 11, 5)}, r"size \(17, 11, 6\) and \(17, 11, 5\)"),
+        ({"spacing": (1, 1, 2)}, "spacing"),
+        ({"spacing": (1, 1, 1.0005)}, "spacing"),
+        ({"origin": (0, 0, 3)}, "origin"),
+        ({"direction": (0, 1, 0, -1, 0, 0, 0, 0, 1)}, "direction"),
+    ],
+)
+def test_read_channels_geometry_compares_with_the_first(
+    change: dict[str, tuple[float, ...]], expected: str | None, tmp_path: Path
+) -> None:
+    files = [write(tmp_path / "case_0000.mha"), tmp_path / "case_0001.mha"]
+    second = sitk.Image(*change.get("size", (17, 11, 6)), sitk.sitkInt16)
+    second.SetSpacing(change.get("spacing", (1, 1, 1)))
+    second.SetOrigin(change.get("origin", (0, 0, 0)))
+    second.SetDirection(change.get("direction", (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    sitk.WriteImage(second, str(files[1]))
+    if expected is None:
+        assert read_channels_geometry(files) == read_geometry(files[0])
+    else:
+        with pytest.raises(UserError, match=rf"case_0000\.mha and .*case_0001\.mha differ in {expected}"):
+            read_channels_geometry(files)
