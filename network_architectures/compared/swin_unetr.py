@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.compared.padding import crop_end, pad_end, padded_size
-from nnunetv2_promise.network_architectures.weights.files import check_weights, read_weight_file
+from nnunetv2_promise.network_architectures.weights.weight_files import check_weights, read_weight_file
 
 TOTAL_STRIDE = 32
 PREFIXES = ("module.", "swinViT.")

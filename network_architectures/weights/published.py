@@ -14,7 +14,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.promise.network import ProMISe
 from nnunetv2_promise.network_architectures.promise.options import FEATURES, encoder_name
 from nnunetv2_promise.network_architectures.promise.patch_embedding import TOKEN_VOXELS
-from nnunetv2_promise.network_architectures.weights.files import check_weights, read_weight_file
+from nnunetv2_promise.network_architectures.weights.weight_files import check_weights, read_weight_file
 
 PARTS = {"encoder_dict": "image_encoder.", "feature_dict": "prompt_encoder.", "decoder_dict": "mask_decoder."}
 """Where our network keeps what a published checkpoint has under these names."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.promise.network import ProMISe
 from nnunetv2_promise.network_architectures.promise.window_attention import WindowAttention
-from nnunetv2_promise.network_architectures.weights.files import check_weights, read_weight_file
+from nnunetv2_promise.network_architectures.weights.weight_files import check_weights, read_weight_file
 
 PREFIX = "image_encoder."
 """Under which SAM's file keeps its image encoder."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from oracle_helpers import SAM_LIKE, gradients, inputs, options, relative_error
+from segment_anything import sam_model_registry
 from segment_anything.modeling.image_encoder import Block as SamBlock
 from segment_anything.modeling.image_encoder import ImageEncoderViT
 from torch import nn
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures import ProMISe, load_sam_encoder, sam_encoder_options
 from nnunetv2_promise.network_architectures.promise.image_encoder import Block
-from nnunetv2_promise.network_architectures.promise.options import EncoderConfig
+from nnunetv2_promise.network_architectures.promise.options import SAM_ENCODERS, EncoderConfig
 from nnunetv2_promise.network_architectures.promise.window_attention import WindowLayout
 
 LAYER_NORM = partial(nn.LayerNorm, eps=1e-6)
@@ -53,6 +54,20 @@ def sam_file(tmp_path: Path) -> Path:
 
 def network_for_sam(**changes) -> ProMISe:
     return ProMISe(**options(encoder=SAM_LIKE, patch_size=(20, 24, 32), **changes))
+
+
+@pytest.mark.parametrize("name", SAM_ENCODERS)
+def test_encoder_presets_are_those_of_segment_anything(name: str) -> None:
+    with torch.device("meta"):  # shapes without numbers: ViT-H has 2.5 GB of them
+        theirs = sam_model_registry[name]().image_encoder
+    ours = SAM_ENCODERS[name]
+    heads = {block.attn.num_heads for block in theirs.blocks}
+    windows = [block.window_size for block in theirs.blocks]
+    assert theirs.pos_embed.shape == (1, ours.pos_embed_size, ours.pos_embed_size, ours.embed_dim)
+    assert (len(theirs.blocks), heads) == (ours.depth, {ours.num_heads})
+    assert theirs.blocks[0].mlp.lin1.out_features == ours.mlp_ratio * ours.embed_dim
+    assert tuple(index for index, window in enumerate(windows) if window == 0) == ours.global_attn_indexes
+    assert set(windows) == {0, ours.table_window}
 
 
 @pytest.mark.parametrize("grid", [(8, 8), (16, 24), (10, 13)])
