@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.promise.cpu import Linear, add_relu
+from nnunetv2_promise.network_architectures.promise.cpu import add_relu
 
 
 class Adapter(nn.Module):
@@ -15,9 +15,9 @@ class Adapter(nn.Module):
         """``embed_dim`` is the width E of a token; the bottleneck has half of it."""
         super().__init__()
         hidden = embed_dim // 2
-        self.linear1 = Linear(embed_dim, hidden)
+        self.linear1 = nn.Linear(embed_dim, hidden)
         self.conv = nn.Conv3d(hidden, hidden, kernel_size=3, padding=1, groups=hidden)
-        self.linear2 = Linear(hidden, embed_dim)
+        self.linear2 = nn.Linear(hidden, embed_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, D, E) to the same shape."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_promise.network_architectures.promise.adapter import Adapter
-from nnunetv2_promise.network_architectures.promise.cpu import Linear, chunk_slices, linear
+from nnunetv2_promise.network_architectures.promise.cpu import chunk_slices
 from nnunetv2_promise.network_architectures.promise.options import EncoderConfig
 from nnunetv2_promise.network_architectures.promise.patch_embedding import (
     SAM_PATCH,
@@ -30,8 +30,8 @@ class MLP(nn.Module):
     def __init__(self, embed_dim: int, hidden: int) -> None:
         """``embed_dim`` is the width of a token, ``hidden`` that of the middle layer."""
         super().__init__()
-        self.lin1 = Linear(embed_dim, hidden)
-        self.lin2 = Linear(hidden, embed_dim)
+        self.lin1 = nn.Linear(embed_dim, hidden)
+        self.lin2 = nn.Linear(hidden, embed_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., E) to the same shape."""
@@ -101,7 +101,7 @@ class Neck(nn.Sequential):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, D, E) to (B, C, H, W, D), channels last in memory."""
         _, norm1, conv, norm2 = self
-        feature = norm1(linear(tokens, self.get_parameter("0.weight").flatten(1)))  # (B, H, W, D, C)
+        feature = norm1(F.linear(tokens, self.get_parameter("0.weight").flatten(1)))  # (B, H, W, D, C)
         feature = conv(feature.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)  # channels first for the convolution only
         return norm2(feature).permute(0, 4, 1, 2, 3)  # (B, C, H, W, D)
 

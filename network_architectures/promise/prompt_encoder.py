@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.promise.cpu import Linear
 from nnunetv2_promise.network_architectures.promise.image_encoder import MLP
 
 GLOBAL_QUERIES = 10
@@ -23,10 +22,10 @@ class Attention(nn.Module):
         """``dim`` is the width of a token, ``inner_dim`` that of all heads together."""
         super().__init__()
         self.num_heads = num_heads
-        self.q_proj = Linear(dim, inner_dim)
-        self.k_proj = Linear(dim, inner_dim)
-        self.v_proj = Linear(dim, inner_dim)
-        self.out_proj = Linear(inner_dim, dim)
+        self.q_proj = nn.Linear(dim, inner_dim)
+        self.k_proj = nn.Linear(dim, inner_dim)
+        self.v_proj = nn.Linear(dim, inner_dim)
+        self.out_proj = nn.Linear(inner_dim, dim)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """(B, Nq, dim) queries attend to (B, Nk, dim) keys, which are the values too; returns (B, Nq, dim)."""

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.promise.cpu import Linear, chunk_slices
+from nnunetv2_promise.network_architectures.promise.cpu import chunk_slices
 from nnunetv2_promise.network_architectures.promise.fused_attention import WindowTerms, attend, relative_table
 
 REGIONS = 8
@@ -106,8 +106,8 @@ class WindowAttention(nn.Module):
         head_dim = embed_dim // num_heads
         self.window_size = tuple(window)
         self.compact = True
-        self.qkv = Linear(embed_dim, 3 * embed_dim)
-        self.proj = Linear(embed_dim, embed_dim)
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
         self.rel_pos_h = nn.Parameter(torch.zeros(table_length[0], head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(table_length[1], head_dim))
         self.rel_pos_d = nn.Parameter(torch.zeros(table_length[2], head_dim))

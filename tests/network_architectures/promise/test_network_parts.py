@@ -10,8 +10,7 @@ from oracle_helpers import relative_error
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.promise import cpu as linear_module
-from nnunetv2_promise.network_architectures.promise.cpu import add_relu, linear
+from nnunetv2_promise.network_architectures.promise.cpu import add_relu
 from nnunetv2_promise.network_architectures.promise.fused_attention import WindowTerms, attend, relative_table
 from nnunetv2_promise.network_architectures.promise.image_encoder import Block
 from nnunetv2_promise.network_architectures.promise.mask_decoder import FeatureHeads
@@ -66,33 +65,6 @@ def test_patch_embedding_equals_upsampling_and_two_convolutions() -> None:
     expected = along(slices).permute(0, 2, 3, 4, 1)
     found = embed_patches(image, *fused_kernel(proj.weight, proj.bias, along.weight, along.bias))
     assert_same_with_gradients(found, expected, [along.weight, along.bias, proj.weight], 1e-12)
-
-
-@pytest.mark.parametrize("trained", [True, False])
-@pytest.mark.parametrize("bias", [True, False])
-def test_linear_equals_torch(trained: bool, bias: bool) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(2, 5, 7, 33, requires_grad=True)
-    weight = torch.randn(20, 33, requires_grad=trained)
-    offset = torch.randn(20, requires_grad=trained) if bias else None
-    leaves = [leaf for leaf in (x, weight, offset) if leaf is not None]
-    assert_same_with_gradients(linear(x, weight, offset), F.linear(x, weight, offset), leaves, 1e-5)
-    assert_same_with_gradients(
-        linear(x.transpose(1, 2), weight, offset), F.linear(x.transpose(1, 2), weight, offset), leaves, 1e-5
-    )
-
-
-def test_linear_frozen_keeps_no_input() -> None:
-    weight = torch.randn(8, 16)
-    x = torch.randn(1000, 16, requires_grad=True)
-    assert saved_bytes(linear, x, weight) <= weight.numel() * 4
-    assert saved_bytes(linear, x, weight.requires_grad_()) >= x.numel() * 4
-
-
-def test_linear_without_onednn_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_module, "_HAS_ONEDNN", False)
-    x, weight = torch.randn(3, 4), torch.randn(5, 4)
-    assert torch.equal(linear(x, weight), F.linear(x, weight))
 
 
 def test_add_relu_equals_plain_and_keeps_a_byte_per_entry() -> None:
