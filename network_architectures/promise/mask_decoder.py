@@ -104,7 +104,14 @@ class MaskDecoder(nn.Module):
     """Fuses the four features, the CNN encoder's features and the image."""
 
     def __init__(
-        self, *, neck_channels: int, channels: int, image_channels: int, upsampling: str, cnn_encoder: str | None
+        self,
+        *,
+        neck_channels: int,
+        channels: int,
+        image_channels: int,
+        upsampling: str,
+        cnn_encoder: str | None,
+        labels: int = 1,
     ) -> None:
         """``channels`` is the decoder's width, ``image_channels`` that of the patch; options as in ``ProMISe``."""
         super().__init__()
@@ -113,7 +120,8 @@ class MaskDecoder(nn.Module):
         self.splits = [channels] * FEATURES + [concatenated, image_channels]
         self.mlahead = FeatureHeads(in_channels=neck_channels, channels=channels, upsampling=upsampling)
         self.head = nn.Sequential(
-            *conv_block(sum(self.splits), channels), nn.Conv3d(channels, LOGITS, kernel_size=3, padding=1, bias=False)
+            *conv_block(sum(self.splits), channels),
+            nn.Conv3d(channels, labels * LOGITS, kernel_size=3, padding=1, bias=False),
         )
 
     def encode(self, features: Sequence[Tensor], cnn_feature: Tensor | None, image: Tensor) -> Tensor:
@@ -140,21 +148,36 @@ class MaskDecoder(nn.Module):
             shared = shared + self.mlahead(index, feature, feature_weights[index])
         return shared
 
-    def decode(self, shared: Tensor, deepest: Tensor, residual: Tensor | None) -> Tensor:
-        """Add the prompt's share and finish.
+    def decode(
+        self, shared: Tensor, deepest: Tensor, residual: Tensor | None, label_index: Tensor | None = None
+    ) -> Tensor:
+        """Add the prompted feature and finish.
 
         Args:
             shared: (B, channels, 2H, 2W, 2D) from :meth:`encode`.
             deepest: (B, C, H, W, D), the prompt encoder's output.
             residual: The CNN encoder's features with ``cnn_encoder="residual"``, else None.
+            label_index: (B, K) long, the labels whose logits are wanted; None for those of all labels.
 
         Returns:
-            (B, 2, 4H, 4W, 4D) logits.
+            (B, 2 K, 4H, 4W, 4D) logits, a pair of background and foreground for each label.
         """
-        _, norm, relu, to_logits = self.head
+        _, norm, relu, _ = self.head
         last = FEATURES - 1
         weight = self.head.get_parameter("0.weight")[:, last * self.channels : FEATURES * self.channels]
         fused = relu(norm(shared + self.mlahead(last, deepest, weight)))
         if residual is not None:
             fused = fused + residual
-        return F.interpolate(to_logits(fused), scale_factor=2, mode="trilinear", align_corners=True)
+        logits = self._logits(fused, label_index)
+        return F.interpolate(logits, scale_factor=2, mode="trilinear", align_corners=True)
+
+    def _logits(self, fused: Tensor, label_index: Tensor | None) -> Tensor:
+        """The last convolution; of its kernels only those of the labels that each patch asks for."""
+        weight = self.head.get_parameter("3.weight")
+        if label_index is None:
+            return F.conv3d(fused, weight, padding=1)
+        pairs = weight.unflatten(0, (-1, LOGITS))[label_index]  # (B, K, 2, channels, 3, 3, 3)
+        batch = len(fused)
+        in_groups = fused.flatten(0, 1)[None]  # (1, B * channels, 2H, 2W, 2D): each patch is a group of its own
+        logits = F.conv3d(in_groups, pairs.flatten(0, 2), padding=1, groups=batch)
+        return logits.unflatten(1, (batch, -1))[0]  # (B, 2 K, 2H, 2W, 2D)

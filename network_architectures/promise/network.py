@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nnunetv2_promise.network_architectures.promise.image_encoder import ImageEncoder
 from nnunetv2_promise.network_architectures.promise.initialisation import initialise
-from nnunetv2_promise.network_architectures.promise.mask_decoder import DoubleConv, MaskDecoder
+from nnunetv2_promise.network_architectures.promise.mask_decoder import LOGITS, DoubleConv, MaskDecoder
 from nnunetv2_promise.network_architectures.promise.options import (
     check_image,
     check_options,
@@ -60,6 +60,7 @@ class ProMISe(nn.Module):
         cnn_encoder: str | None = "concatenate",
         decoder_channels: int = 128,
         neck_channels: int = 256,
+        labels: int = 1,
         activation_checkpointing: bool = False,
     ) -> None:
         """Build the network with random weights.
@@ -75,15 +76,20 @@ class ProMISe(nn.Module):
             cnn_encoder: ``"concatenate"`` (ProMISe-C), ``"residual"`` (ProMISe-R) or None.
             decoder_channels: Width of the CNN encoder and the mask decoder.
             neck_channels: Width of the four image features and of the prompt encoder, a multiple of 16.
+            labels: Foreground labels that a prompt may name. Each has a pair of logits of its own in the last
+                convolution; 1 is the published network.
             activation_checkpointing: Recompute each block in the backward pass: less memory, more time.
 
         Raises:
             UserError: If an option has no meaning.
         """
         super().__init__()
-        check_options(patch_size, in_channels, adapters, upsampling, cnn_encoder, neck_channels, decoder_channels)
+        check_options(
+            patch_size, in_channels, adapters, upsampling, cnn_encoder, neck_channels, decoder_channels, labels
+        )
         self.patch_size = tuple(int(size) for size in patch_size)
         self.in_channels = in_channels
+        self.labels = labels
         self.padded_size = tuple(-(-size // TOKEN_VOXELS) * TOKEN_VOXELS for size in self.patch_size)
         self.adds_cnn = cnn_encoder == "residual"
         self.channel_mixer = nn.Conv3d(in_channels, 1, kernel_size=1, bias=False) if in_channels > 1 else None
@@ -102,23 +108,25 @@ class ProMISe(nn.Module):
             image_channels=in_channels,
             upsampling=upsampling,
             cnn_encoder=cnn_encoder,
+            labels=labels,
         )
         initialise(self)
 
-    def forward(self, image: Tensor, point_coords: Tensor) -> Tensor:
+    def forward(self, image: Tensor, point_coords: Tensor, *, label_index: Tensor | None = None) -> Tensor:
         """Segment what the points mean.
 
         Args:
             image: (B, C, D, H, W) float, normalised, of the network's patch size.
             point_coords: (B, N, 3) voxel indices in array axis order (D, H, W), may be fractional; N >= 1.
+            label_index: Which labels' logits are wanted; see :meth:`decode`.
 
         Returns:
-            (B, 2, D, H, W) logits of background and foreground.
+            (B, 2, D, H, W) logits of background and foreground, or those of several labels; see :meth:`decode`.
 
         Raises:
             UserError: If a shape is wrong; outside training also if the image is not finite or a point lies outside it.
         """
-        return self.decode(self.encode(image), point_coords)
+        return self.decode(self.encode(image), point_coords, label_index=label_index)
 
     def encode(self, image: Tensor) -> EncodedPatch:
         """Compute everything that no prompt changes.
@@ -141,26 +149,32 @@ class ProMISe(nn.Module):
         added, concatenated = (cnn_feature, None) if self.adds_cnn else (None, cnn_feature)
         return EncodedPatch(deepest, self.mask_decoder.encode(shallow, concatenated, small), added)
 
-    def decode(self, encoded: EncodedPatch, point_coords: Tensor) -> Tensor:
+    def decode(self, encoded: EncodedPatch, point_coords: Tensor, *, label_index: Tensor | None = None) -> Tensor:
         """Segment one prompt per patch in an encoded batch.
 
         Args:
             encoded: What :meth:`encode` returned for a batch of B.
             point_coords: (B, N, 3) voxel indices in array axis order.
+            label_index: (B,) or (B, K) long, the label or labels, counted from 0, that are wanted for each patch; None
+                for all. Without effect where the network has one label.
 
         Returns:
-            (B, 2, D, H, W) logits.
+            Logits of background and foreground: (B, 2, D, H, W) with one label for each patch, (B, K, 2, D, H, W) with
+            several, where K is the number of all labels if ``label_index`` is None.
 
         Raises:
             UserError: As :meth:`forward`.
         """
         check_points(point_coords, len(encoded.deepest), self.patch_size, check_values=not self.training)
+        wanted = (
+            None if label_index is None or self.labels == 1 else label_index.reshape(len(label_index), -1)
+        )  # (B, K)
         steered = self.prompt_encoder(encoded.deepest, point_coords, self.padded_size)
-        logits = self.mask_decoder.decode(encoded.shared, steered, encoded.residual).permute(
-            TO_ARRAY_ORDER
-        )  # (B, 2, D, H, W), padded
+        logits = self.mask_decoder.decode(encoded.shared, steered, encoded.residual, wanted).permute(TO_ARRAY_ORDER)
         depth, height, width = self.patch_size
-        return logits[:, :, :depth, :height, :width].contiguous()
+        logits = logits[:, :, :depth, :height, :width].contiguous()
+        one_pair = self.labels == 1 or (label_index is not None and label_index.ndim == 1)
+        return logits if one_pair else logits.unflatten(1, (-1, LOGITS))  # (B, K, 2, D, H, W)
 
     def freeze_pretrained(self) -> None:
         """Freeze what comes from SAM, except the LayerNorms, which the published code trains."""

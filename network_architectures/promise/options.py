@@ -119,6 +119,7 @@ def check_options(
     cnn_encoder: str | None,
     neck_channels: int,
     decoder_channels: int,
+    labels: int,
 ) -> None:
     """Refuse constructor options that have no meaning.
 
@@ -133,6 +134,8 @@ def check_options(
         raise UserError(f"neck_channels is {neck_channels}; use a multiple of 16.")
     if decoder_channels < 1:
         raise UserError(f"decoder_channels is {decoder_channels}; use at least 1.")
+    if labels < 1:
+        raise UserError(f"labels is {labels}; a network segments at least one.")
     choices: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "adapters": (adapters, (1, 2)),
         "upsampling": (upsampling, ("transposed", "trilinear")),

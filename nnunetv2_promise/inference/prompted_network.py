@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class PromptedNetwork(nn.Module):
     holds the prompt (``tile_code``).
 
     Args:
-        network: Takes (B, C, D, H, W) and (B, N, 3), gives (B, 2, D, H, W) logits.
+        network: Takes (B, C, D, H, W), (B, N, 3) and ``label_index`` (B,), gives (B, 2, D, H, W) logits.
         patch_size: (D, H, W) that ``network`` takes.
         heads: Output channels that nnU-Net expects: background and every foreground label.
     """
@@ -38,24 +39,35 @@ class PromptedNetwork(nn.Module):
         self.patch_size = tuple(patch_size)
         self.heads = heads
 
-    def forward(self, image: Tensor, points: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, point_coords: Tensor | None = None, **prompt: Tensor | None) -> Tensor:
         """Segment patches, or answer for a tile of nnU-Net's sliding window.
 
         Args:
             image: (B, C, D, H, W) patches; without points (1, C + 1, D, H, W), a tile with its prompt channel.
-            points: (B, N, 3) voxels in array axis order, or None.
+            point_coords: (B, N, 3) voxels in array axis order, or None.
+            **prompt: What else the network's ``decode`` takes, such as ``label_index``.
 
         Returns:
-            (B, 2, D, H, W) logits; for a tile (1, heads, D, H, W) votes.
+            The network's logits, (B, 2, D, H, W) with one label for each patch; for a tile (1, heads, D, H, W) votes.
         """
-        if points is None:
+        if point_coords is None:
             return self._answer_tile(image[0])[None]
         with encoder_autocast(image.device):
-            return self.network(image, points)
+            return self.network(image, point_coords, **prompt)
 
-    def segment_window(self, image: Tensor, points: Tensor) -> Tensor:
-        """Foreground logit of one object: (C, D, H, W) window and (n, 3) clicks -> (D, H, W) float32."""
-        return segment_window(self, image, points, self.patch_size)
+    def segment_window(self, image: Tensor, points: Tensor, label: int) -> Tensor:
+        """Foreground logit of one object.
+
+        Args:
+            image: (C, D, H, W) window.
+            points: (n, 3) clicks in it.
+            label: Which foreground label the object has, counted from 0.
+
+        Returns:
+            (D, H, W) float32.
+        """
+        named = partial(self, label_index=torch.tensor([label], device=image.device))
+        return segment_window(named, image, points, self.patch_size)
 
     @torch.compiler.disable
     def _answer_tile(self, tile: Tensor) -> Tensor:
@@ -63,4 +75,4 @@ class PromptedNetwork(nn.Module):
         if prompt is None:
             return tile.new_zeros((self.heads, *tile.shape[1:]))
         label_head, points = prompt
-        return encode_vote(self.segment_window(tile[:-1], points), label_head, self.heads)
+        return encode_vote(self.segment_window(tile[:-1], points, label_head - 1), label_head, self.heads)

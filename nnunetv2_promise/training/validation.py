@@ -123,9 +123,10 @@ def predict_case(trainer: ProMISeTrainer, image: np.ndarray, clicks: list[tuple[
         box = [[begin, begin + length] for begin, length in zip(start, size, strict=True)]
         window = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float().to(trainer.device)
         inside = torch.from_numpy(points - np.array(start)).to(trainer.device)
-        logit = trainer.prompted_network.segment_window(window, inside).cpu().numpy()
+        index = trainer.label_manager.foreground_labels.index(label)
+        logit = trainer.prompted_network.segment_window(window, inside, index).cpu().numpy()
         in_window, in_case = overlap(start, size, shape)
-        place = (1 + trainer.label_manager.foreground_labels.index(label), *in_case)
+        place = (1 + index, *in_case)
         logits[place] = np.maximum(logits[place], logit[in_window])
     return logits
 

@@ -114,7 +114,7 @@ class NearPoint(torch.nn.Module):
         super().__init__()
         self.radius = radius
 
-    def forward(self, image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, points: torch.Tensor, **prompt: torch.Tensor) -> torch.Tensor:
         axes = [torch.arange(n, dtype=torch.float32) for n in image.shape[2:]]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
         distance = (grid[..., None, :] - points[0].float()).norm(dim=-1).amin(-1)
@@ -183,7 +183,7 @@ class SeesBall(torch.nn.Module):
 
     calls = 0
 
-    def forward(self, image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, points: torch.Tensor, **prompt: torch.Tensor) -> torch.Tensor:
         type(self).calls += 1
         assert (points >= 0).all()
         assert (points < torch.tensor(image.shape[2:])).all()

@@ -33,7 +33,7 @@ DATASET = {
 class BallNetwork(torch.nn.Module):
     """Foreground within RADIUS_MM of any click, at the plans' spacing."""
 
-    def forward(self, image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, points: torch.Tensor, **prompt: torch.Tensor) -> torch.Tensor:
         axes = [torch.arange(n) * mm for n, mm in zip(image.shape[2:], SPACING_ZYX_MM, strict=True)]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
         clicks = points[0] * torch.tensor(SPACING_ZYX_MM)

@@ -83,6 +83,35 @@ def test_network_encoded_once_decodes_like_forward() -> None:
             assert torch.equal(ours.decode(encoded, points), ours(image, points))
 
 
+def network_of_label(network: ProMISe, label: int) -> ProMISe:
+    """The one-label network with a label's pair of kernels."""
+    alone = ProMISe(**options(patch_size=network.patch_size)).double()
+    state = network.state_dict()
+    state["mask_decoder.head.3.weight"] = state["mask_decoder.head.3.weight"][2 * label : 2 * label + 2]
+    alone.load_state_dict(state)
+    return alone
+
+
+def test_network_of_several_labels_equals_one_network_for_each() -> None:
+    torch.manual_seed(0)
+    ours = ProMISe(**options(patch_size=(17, 16, 24), labels=3)).double()
+    image, points = inputs(ours, batch=2)
+    with torch.no_grad():
+        each = torch.stack([network_of_label(ours, label)(image, points) for label in range(3)], dim=1)
+        assert relative_error(ours(image, points), each) < 1e-12
+        wanted = torch.tensor([2, 0])
+        assert relative_error(ours(image, points, label_index=wanted), each[[0, 1], wanted]) < 1e-12
+        wanted = torch.tensor([[2, 0], [1, 1]])
+        assert relative_error(ours(image, points, label_index=wanted), each[[[0], [1]], wanted]) < 1e-12
+
+
+def test_network_of_one_label_needs_no_index() -> None:
+    ours, _ = twins(patch_size=(16, 16, 16))
+    image, points = inputs(ours, batch=2)
+    with torch.no_grad():
+        assert torch.equal(ours(image, points), ours(image, points, label_index=torch.tensor([0, 0])))
+
+
 def test_network_point_on_blob_follows_the_click() -> None:
     """Points are (axis 0, axis 1, axis 2): the embedding looked up at a voxel is that voxel's, on unequal axes."""
     from nnunetv2_promise.network_architectures.promise.prompt_encoder import look_up_points
