@@ -2,7 +2,7 @@
 
 Two things follow from the fusing convolution being linear. Only the deepest feature depends on the prompt, so its
 output is the sum of a share that is computed once per patch (:meth:`MaskDecoder.encode`) and one that each prompt adds
-(:meth:`MaskDecoder.decode`). And nothing but the up-convolution stands between a feature and it, so both are one
+(:meth:`MaskDecoder.fuse`). And nothing but the up-convolution stands between a feature and it, so both are one
 transposed convolution with a kernel of 4 x 4 x 4 and stride 2: a third of the work, and the upsampled features are
 never stored.
 """
@@ -148,26 +148,33 @@ class MaskDecoder(nn.Module):
             shared = shared + self.mlahead(index, feature, feature_weights[index])
         return shared
 
-    def decode(
-        self, shared: Tensor, deepest: Tensor, residual: Tensor | None, label_index: Tensor | None = None
-    ) -> Tensor:
-        """Add the prompted feature and finish.
+    def fuse(self, shared: Tensor, deepest: Tensor, residual: Tensor | None) -> Tensor:
+        """Add the prompted feature.
 
         Args:
             shared: (B, channels, 2H, 2W, 2D) from :meth:`encode`.
             deepest: (B, C, H, W, D), the prompt encoder's output.
             residual: The CNN encoder's features with ``cnn_encoder="residual"``, else None.
-            label_index: (B, K) long, the labels whose logits are wanted; None for those of all labels.
 
         Returns:
-            (B, 2 K, 4H, 4W, 4D) logits, a pair of background and foreground for each label.
+            (B, channels, 2H, 2W, 2D), the fused feature.
         """
         _, norm, relu, _ = self.head
         last = FEATURES - 1
         weight = self.head.get_parameter("0.weight")[:, last * self.channels : FEATURES * self.channels]
         fused = relu(norm(shared + self.mlahead(last, deepest, weight)))
-        if residual is not None:
-            fused = fused + residual
+        return fused if residual is None else fused + residual
+
+    def decode(self, fused: Tensor, label_index: Tensor | None = None) -> Tensor:
+        """Finish.
+
+        Args:
+            fused: (B, channels, 2H, 2W, 2D) from :meth:`fuse`.
+            label_index: (B, K) long, the labels whose logits are wanted; None for those of all labels.
+
+        Returns:
+            (B, 2 K, 4H, 4W, 4D) logits, a pair of background and foreground for each label.
+        """
         logits = self._logits(fused, label_index)
         return F.interpolate(logits, scale_factor=2, mode="trilinear", align_corners=True)
 

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.network_architectures.promise.correcting import Corrections, dense_maps
 from nnunetv2_promise.network_architectures.promise.image_encoder import ImageEncoder
 from nnunetv2_promise.network_architectures.promise.initialisation import initialise
 from nnunetv2_promise.network_architectures.promise.mask_decoder import LOGITS, DoubleConv, MaskDecoder
 from nnunetv2_promise.network_architectures.promise.options import (
+    check_corrections,
     check_image,
     check_options,
     check_points,
@@ -61,6 +65,7 @@ class ProMISe(nn.Module):
         decoder_channels: int = 128,
         neck_channels: int = 256,
         labels: int = 1,
+        corrects: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
         """Build the network with random weights.
@@ -78,6 +83,8 @@ class ProMISe(nn.Module):
             neck_channels: Width of the four image features and of the prompt encoder, a multiple of 16.
             labels: Foreground labels that a prompt may name. Each has a pair of logits of its own in the last
                 convolution; 1 is the published network.
+            corrects: Take negative clicks and a previous mask, and predict a mask's Dice. The parts for it start
+                without effect.
             activation_checkpointing: Recompute each block in the backward pass: less memory, more time.
 
         Raises:
@@ -111,14 +118,20 @@ class ProMISe(nn.Module):
             labels=labels,
         )
         initialise(self)
+        # nnU-Net's -pretrained_weights lets only what is called so be missing from a checkpoint, such as a plain one.
+        self.corrections = (
+            nn.ModuleDict({"seg_layers": Corrections(deepest_channels=neck_channels, fused_channels=decoder_channels)})
+            if corrects
+            else None
+        )
 
-    def forward(self, image: Tensor, point_coords: Tensor, *, label_index: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, point_coords: Tensor, **prompt: Tensor | None) -> Tensor:
         """Segment what the points mean.
 
         Args:
             image: (B, C, D, H, W) float, normalised, of the network's patch size.
             point_coords: (B, N, 3) voxel indices in array axis order (D, H, W), may be fractional; N >= 1.
-            label_index: Which labels' logits are wanted; see :meth:`decode`.
+            **prompt: ``label_index``, ``point_labels`` and ``previous_logits``; see :meth:`decode`.
 
         Returns:
             (B, 2, D, H, W) logits of background and foreground, or those of several labels; see :meth:`decode`.
@@ -126,7 +139,7 @@ class ProMISe(nn.Module):
         Raises:
             UserError: If a shape is wrong; outside training also if the image is not finite or a point lies outside it.
         """
-        return self.decode(self.encode(image), point_coords, label_index=label_index)
+        return self.decode(self.encode(image), point_coords, **prompt)
 
     def encode(self, image: Tensor) -> EncodedPatch:
         """Compute everything that no prompt changes.
@@ -149,7 +162,15 @@ class ProMISe(nn.Module):
         added, concatenated = (cnn_feature, None) if self.adds_cnn else (None, cnn_feature)
         return EncodedPatch(deepest, self.mask_decoder.encode(shallow, concatenated, small), added)
 
-    def decode(self, encoded: EncodedPatch, point_coords: Tensor, *, label_index: Tensor | None = None) -> Tensor:
+    def decode(
+        self,
+        encoded: EncodedPatch,
+        point_coords: Tensor,
+        *,
+        label_index: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        previous_logits: Tensor | None = None,
+    ) -> Tensor:
         """Segment one prompt per patch in an encoded batch.
 
         Args:
@@ -157,6 +178,9 @@ class ProMISe(nn.Module):
             point_coords: (B, N, 3) voxel indices in array axis order.
             label_index: (B,) or (B, K) long, the label or labels, counted from 0, that are wanted for each patch; None
                 for all. Without effect where the network has one label.
+            point_labels: (B, N) long, 1 for positive clicks and 0 for negative ones; None: all are positive.
+            previous_logits: (B, 1, D, H, W), what the previous answer said for foreground against background; None at
+                the first click.
 
         Returns:
             Logits of background and foreground: (B, 2, D, H, W) with one label for each patch, (B, K, 2, D, H, W) with
@@ -165,12 +189,63 @@ class ProMISe(nn.Module):
         Raises:
             UserError: As :meth:`forward`.
         """
+        fused = self._fuse(encoded, point_coords, point_labels, previous_logits)
+        return self._logits(fused, label_index)
+
+    def decode_and_rate(
+        self,
+        encoded: EncodedPatch,
+        point_coords: Tensor,
+        *,
+        label_index: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        previous_logits: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`decode`, and how good the mask is.
+
+        Returns:
+            The logits, and the Dice that the network expects of the first label's mask, (B,) from 0 to 1.
+
+        Raises:
+            UserError: As :meth:`forward`, and if the network does not correct.
+        """
+        if self.corrections is None:
+            raise UserError("This network cannot rate its masks; build it with corrects=True.")
+        fused = self._fuse(encoded, point_coords, point_labels, previous_logits)
+        logits = self._logits(fused, label_index)
+        first = (logits if logits.ndim == 5 else logits[:, 0]).permute(TO_TOKEN_ORDER)  # (B, 2, H, W, D)
+        ends = [padded - size for padded, size in zip(self.padded_size, self.patch_size, strict=True)]
+        first = F.pad(first, (0, ends[0], 0, ends[2], 0, ends[1]), mode="replicate")
+        return logits, self.corrections["seg_layers"].confidence(fused, first)
+
+    def _fuse(
+        self,
+        encoded: EncodedPatch,
+        point_coords: Tensor,
+        point_labels: Tensor | None,
+        previous_logits: Tensor | None,
+    ) -> Tensor:
+        """(B, decoder_channels, H/2, W/2, D/2), the decoder's fused feature."""
         check_points(point_coords, len(encoded.deepest), self.patch_size, check_values=not self.training)
+        check_corrections(
+            point_coords, point_labels, previous_logits, self.patch_size, corrects=self.corrections is not None
+        )
+        if self.corrections is None:
+            steered = self.prompt_encoder(encoded.deepest, point_coords, self.padded_size)
+            return self.mask_decoder.fuse(encoded.shared, steered, encoded.residual)
+        corrections = self.corrections["seg_layers"]
+        signs = torch.ones_like(point_coords[..., 0], dtype=torch.long) if point_labels is None else point_labels.long()
+        maps = dense_maps(point_coords, signs, previous_logits, self.padded_size)
+        to_deepest, to_fused = corrections(maps.to(corrections.point_signs.dtype))
+        meanings = corrections.point_signs[signs]  # (B, N, neck_channels)
+        steered = self.prompt_encoder(encoded.deepest + to_deepest, point_coords, self.padded_size, meanings)
+        return self.mask_decoder.fuse(encoded.shared, steered, encoded.residual) + to_fused
+
+    def _logits(self, fused: Tensor, label_index: Tensor | None) -> Tensor:
         wanted = (
             None if label_index is None or self.labels == 1 else label_index.reshape(len(label_index), -1)
         )  # (B, K)
-        steered = self.prompt_encoder(encoded.deepest, point_coords, self.padded_size)
-        logits = self.mask_decoder.decode(encoded.shared, steered, encoded.residual, wanted).permute(TO_ARRAY_ORDER)
+        logits = self.mask_decoder.decode(fused, wanted).permute(TO_ARRAY_ORDER)
         depth, height, width = self.patch_size
         logits = logits[:, :, :depth, :height, :width].contiguous()
         one_pair = self.labels == 1 or (label_index is not None and label_index.ndim == 1)
@@ -198,7 +273,7 @@ class ProMISe(nn.Module):
         """
         parts: dict[str, list[nn.Module | None]] = {
             "image_encoder": [self.channel_mixer, self.image_encoder],
-            "prompt_encoder": [self.prompt_encoder],
+            "prompt_encoder": [self.prompt_encoder, self.corrections],
             "mask_decoder": [self.mask_decoder, self.cnn_encoder],
         }
         return {

@@ -186,3 +186,32 @@ def check_points(point_coords: Tensor, batch: int, size: Sequence[int], *, check
     if not bool(inside.all()):
         outside = point_coords[~inside][0].tolist()
         raise UserError(f"point {outside} lies outside the patch of {tuple(size)} voxels; move the click or the patch.")
+
+
+def check_corrections(
+    point_coords: Tensor,
+    point_labels: Tensor | None,
+    previous_logits: Tensor | None,
+    size: Sequence[int],
+    *,
+    corrects: bool,
+) -> None:
+    """Refuse signs and previous masks of the wrong shape, or for a network that knows nothing of them.
+
+    Raises:
+        UserError: Saying what was given and what is needed.
+    """
+    if not corrects and (point_labels is not None or previous_logits is not None):
+        what = "previous_logits" if point_labels is None else "point_labels"
+        raise UserError(f"{what} was given to a network that cannot correct; build it with corrects=True.")
+    batch, points = point_coords.shape[:2]
+    if point_labels is not None and tuple(point_labels.shape) != (batch, points):
+        raise UserError(
+            f"point_labels has shape {tuple(point_labels.shape)}; the network needs ({batch}, {points}), one for each "
+            "point."
+        )
+    if previous_logits is not None and tuple(previous_logits.shape) != (batch, 1, *size):
+        raise UserError(
+            f"previous_logits has shape {tuple(previous_logits.shape)}; the network needs "
+            f"({', '.join(map(str, (batch, 1, *size)))})."
+        )

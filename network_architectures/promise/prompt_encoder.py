@@ -93,18 +93,23 @@ class PromptEncoder(nn.Module):
         super().__init__()
         self.transformer = PromptTransformer(channels, mlp_dim)
 
-    def forward(self, feature: Tensor, point_coords: Tensor, image_size: Sequence[int]) -> Tensor:
+    def forward(
+        self, feature: Tensor, point_coords: Tensor, image_size: Sequence[int], meanings: Tensor | None = None
+    ) -> Tensor:
         """Steer the deepest feature by points.
 
         Args:
             feature: (B, C, H, W, D) in token order (array axes 1, 2, 0).
             point_coords: (B, N, 3) voxel indices in array axis order (0, 1, 2).
             image_size: (D, H, W) voxels that the feature spans, in array axis order.
+            meanings: (B, N, C), added to what each point looks up; None adds nothing.
 
         Returns:
             (B, C, H, W, D), channels last in memory.
         """
         point_tokens = look_up_points(feature, point_coords, image_size)
+        if meanings is not None:
+            point_tokens = point_tokens + meanings.to(point_tokens.dtype)
         image_tokens = feature.permute(0, 2, 3, 4, 1)  # (B, H, W, D, C)
         steered = self.transformer(image_tokens.flatten(1, 3), point_tokens)  # (B, H W D, C)
         return steered.view(image_tokens.shape).permute(0, 4, 1, 2, 3)  # (B, C, H, W, D)

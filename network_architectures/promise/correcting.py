@@ -1,0 +1,125 @@
+"""The parts that let ProMISe correct a mask: signs of clicks, the previous mask, and how good the answer is.
+
+The prompt encoder knows a click by what the image looks like there. To correct a mask the network must also know which
+side of an edge was clicked, and what it answered before. PRISM (Li et al., MICCAI 2024) gives points a learned sign and
+adds the previous logits to the image embedding through strided convolutions; here the clicks' places come with them,
+and the decoder gets both at twice the embedding's resolution as well. PRISM's head that predicts a mask's Dice is here,
+too. All of it starts without effect: a network with these parts answers as the one without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CLICK_SIGMA_VOXELS = 1.5
+MAPS = 3
+"""Positive clicks, negative clicks, previous mask."""
+WIDTH = 16
+"""Channels between the two convolutions of a path."""
+
+
+class Corrections(nn.Module):
+    """What a network that corrects has beside the plain one."""
+
+    def __init__(self, *, deepest_channels: int, fused_channels: int) -> None:
+        """Channels of the deepest image feature and of the decoder's fused one."""
+        super().__init__()
+        self.point_signs = nn.Parameter(torch.zeros(2, deepest_channels))
+        self.to_deepest = nn.Sequential(
+            nn.Conv3d(MAPS, WIDTH, kernel_size=3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv3d(WIDTH, deepest_channels, kernel_size=1),
+        )
+        self.to_fused = nn.Sequential(
+            nn.Conv3d(MAPS, WIDTH, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv3d(WIDTH, fused_channels, kernel_size=3, padding=1),
+        )
+        self.confidence = Confidence(fused_channels)
+        for path in (self.to_deepest, self.to_fused):
+            nn.init.zeros_(path[-1].weight)
+            nn.init.zeros_(path[-1].bias)
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H/2, W/2, D/2) maps to what is added to the deepest feature (at H/4) and to the fused one (at H/2)."""
+        return self.to_deepest(maps), self.to_fused(maps)
+
+
+class Confidence(nn.Module):
+    """Predicts the Dice of a mask from the features under it and from how certain it is.
+
+    No gradient reaches the mask from here.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """``channels`` of the fused feature."""
+        super().__init__()
+        self.perceptron = nn.Sequential(nn.Linear(2 * channels + 2, channels), nn.ReLU(), nn.Linear(channels, 1))
+
+    def forward(self, fused: Tensor, logits: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            fused: (B, channels, H/2, W/2, D/2), the decoder's fused feature.
+            logits: (B, 2, H, W, D) of the mask.
+
+        Returns:
+            (B,) float32 in [0, 1].
+        """
+        with torch.autocast(fused.device.type, enabled=False):
+            fused = fused.detach().float()
+            probability = F.avg_pool3d(logits.detach().float().softmax(1)[:, 1:], 2)  # (B, 1, H/2, W/2, D/2)
+            doubt = probability * (1 - probability)
+            inside, at_edges = (_weighted_mean(fused, weights) for weights in (probability, doubt))  # (B, channels)
+            certainty = torch.cat([_ratio(doubt, probability), probability.flatten(1).mean(1, keepdim=True)], dim=1)
+            return torch.sigmoid(self.perceptron(torch.cat([inside, at_edges, certainty], dim=1)))[:, 0]
+
+
+def _weighted_mean(feature: Tensor, weights: Tensor) -> Tensor:
+    return (feature * weights).flatten(2).sum(2) / weights.flatten(2).sum(2).clamp(min=1e-3)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    return part.flatten(1).sum(1, keepdim=True) / whole.flatten(1).sum(1, keepdim=True).clamp(min=1e-3)
+
+
+@torch.no_grad()
+def dense_maps(
+    point_coords: Tensor, point_labels: Tensor, previous_logits: Tensor | None, padded_size: Sequence[int]
+) -> Tensor:
+    """Prompts as maps at half the patch's resolution.
+
+    Args:
+        point_coords: (B, N, 3) voxel indices in array axis order.
+        point_labels: (B, N), 1 for a positive click and 0 for a negative one.
+        previous_logits: (B, 1, D, H, W) foreground against background of the previous mask, or None.
+        padded_size: (D, H, W) of the patch with its padding, even.
+
+    Returns:
+        (B, 3, H/2, W/2, D/2) float32: a Gaussian around each positive click, overlapping ones by their maximum; the
+        same for negative clicks; the previous mask from -1 (surely background) to 1, 0 where there is none.
+    """
+    d, h, w = (_bell(point_coords[..., axis], size) for axis, size in enumerate(padded_size))  # (B, N, size / 2) each
+    positive = point_labels.to(d.dtype)[..., None]  # (B, N, 1)
+    clicks = [torch.einsum("bnh,bnw,bnd->bnhwd", h, w, d * sign).amax(1) for sign in (positive, 1 - positive)]
+    previous = _previous_mask(previous_logits, padded_size)
+    return torch.stack([*clicks, torch.zeros_like(clicks[0]) if previous is None else previous], dim=1)
+
+
+def _bell(coords: Tensor, size: int) -> Tensor:
+    """(B, N) coordinates along an axis to (B, N, size / 2): Gaussians, seen from the middles of pairs of voxels."""
+    places = torch.arange(size // 2, device=coords.device) * 2 + 0.5
+    return torch.exp(-0.5 * ((places - coords.float()[..., None]) / CLICK_SIGMA_VOXELS) ** 2)
+
+
+def _previous_mask(previous_logits: Tensor | None, padded_size: Sequence[int]) -> Tensor | None:
+    if previous_logits is None:
+        return None
+    certainty = torch.tanh(previous_logits.float() / 2)  # twice the probability, minus one
+    d, h, w = (padded - size for padded, size in zip(padded_size, certainty.shape[2:], strict=True))
+    certainty = F.pad(certainty, (0, w, 0, h, 0, d), value=-1.0)
+    return F.avg_pool3d(certainty, 2)[:, 0].permute(0, 2, 3, 1)  # (B, D/2, H/2, W/2) to (B, H/2, W/2, D/2)
