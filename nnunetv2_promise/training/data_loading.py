@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
@@ -10,8 +10,7 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
-if TYPE_CHECKING:
-    from nnunetv2_promise.trainers.promise import ProMISeTrainer
+from nnunetv2_promise.training.trainer_protocol import PromptTraining
 
 
 class CentredDataLoader(nnUNetDataLoader):
@@ -37,7 +36,7 @@ class CentredDataLoader(nnUNetDataLoader):
             self.need_to_pad = padding
 
 
-def make_dataloaders(trainer: ProMISeTrainer) -> tuple[Any, Any]:
+def make_dataloaders(trainer: PromptTraining) -> tuple[Any, Any]:
     """Loaders of training and validation patches, set up as ``nnUNetTrainer.get_dataloaders`` sets up its own."""
     patch_size = trainer.configuration_manager.patch_size
     rotation, dummy_2d, initial_patch_size, mirror_axes = (

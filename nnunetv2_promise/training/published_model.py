@@ -18,9 +18,10 @@ from nnunetv2_promise.network_architectures.weights.published import PublishedCh
 from nnunetv2_promise.planning.architectures import NETWORK_CLASS
 from nnunetv2_promise.planning.fitting import Choice, FittedPatch
 from nnunetv2_promise.planning.planner import CONFIGURATION, CT_SPACING_MM, ProMISePlanner
-from nnunetv2_promise.trainers import ProMISeTrainer
 
 CHECKPOINT = Path("fold_0", "checkpoint_final.pth")
+TRAINER = "ProMISeTrainer"
+PAPER_EPOCHS = 200
 
 _logger = logging.getLogger(__name__)
 
@@ -127,8 +128,8 @@ def _nnunet_checkpoint(
         "network_weights": {f"network.{key}": value for key, value in published.state.items()},
         "optimizer_state": None,
         "grad_scaler_state": None,
-        "current_epoch": ProMISeTrainer.epochs,
+        "current_epoch": PAPER_EPOCHS,
         "init_args": {"plans": plans, "configuration": configuration, "fold": 0, "dataset_json": dataset_json},
-        "trainer_name": ProMISeTrainer.__name__,
+        "trainer_name": TRAINER,
         "inference_allowed_mirroring_axes": None,
     }

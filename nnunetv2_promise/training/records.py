@@ -6,17 +6,14 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnunetv2_promise.files import atomic_path, write_json
-
-if TYPE_CHECKING:
-    from nnunetv2_promise.trainers.promise import ProMISeTrainer
+from nnunetv2_promise.training.trainer_protocol import PromptTraining
 
 PACKAGES = ("nnunetv2-promise", "nnunetv2", "torch", "batchgenerators", "batchgeneratorsv2", "monai", "numpy")
 
 
-def write_run_record(trainer: ProMISeTrainer) -> None:
+def write_run_record(trainer: PromptTraining) -> None:
     """Write ``run.json`` beside the checkpoints: command line, seed, versions and settings of this run."""
     record = {
         "command": sys.argv,
@@ -41,7 +38,7 @@ def write_run_record(trainer: ProMISeTrainer) -> None:
     write_json(record, Path(trainer.output_folder, "run.json"))
 
 
-def write_model_card(trainer: ProMISeTrainer) -> None:
+def write_model_card(trainer: PromptTraining) -> None:
     """Write ``MODEL_CARD.md`` into the model's folder: what it was trained on, what it expects, how to call it."""
     dataset = trainer.dataset_json
     channels = ", ".join(str(name) for name in dataset["channel_names"].values())

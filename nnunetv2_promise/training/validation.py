@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ from nnunetv2_promise.inference.placement import overlap, place_window
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget
-
-if TYPE_CHECKING:
-    from nnunetv2_promise.trainers.promise import ProMISeTrainer
+from nnunetv2_promise.training.trainer_protocol import PromptTraining
 
 
 def click_scores(
@@ -52,7 +50,7 @@ def click_scores(
     return scores
 
 
-def predict_validation_cases(trainer: ProMISeTrainer, *, save_probabilities: bool) -> None:
+def predict_validation_cases(trainer: PromptTraining, *, save_probabilities: bool) -> None:
     """Predict this process's share of the validation cases and write nnU-Net's ``validation`` folder.
 
     Each connected component of each label is clicked once, at a voxel drawn with a seed made of the case's name.
@@ -102,7 +100,7 @@ def click_objects(
 
 
 @torch.inference_mode()
-def predict_case(trainer: ProMISeTrainer, image: np.ndarray, clicks: list[tuple[int, np.ndarray]]) -> np.ndarray:
+def predict_case(trainer: PromptTraining, image: np.ndarray, clicks: list[tuple[int, np.ndarray]]) -> np.ndarray:
     """Logits of a preprocessed case, composed from one window for each click.
 
     Args:
@@ -136,7 +134,7 @@ def _save_clicks(
     path: Path,
     shape: tuple[int, ...],
     properties: Mapping[str, Any],
-    trainer: ProMISeTrainer,
+    trainer: PromptTraining,
 ) -> None:
     """Keep the clicks as a prompt file in voxels of the original image, so that they can be used again."""
     edges = np.array(properties["bbox_used_for_cropping"])
@@ -150,7 +148,7 @@ def _save_clicks(
     save_prompt_file(path, {path.stem: prompts}, coordinates="voxel")
 
 
-def summarise_validation(trainer: ProMISeTrainer) -> None:
+def summarise_validation(trainer: PromptTraining) -> None:
     """Score the ``validation`` folder as nnU-Net does and write its ``summary.json``."""
     folder = os.path.join(trainer.output_folder, "validation")
     metrics = compute_metrics_on_folder(
