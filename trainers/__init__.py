@@ -9,7 +9,14 @@ from nnunetv2_promise.trainers.ablations import (
     SAMAdapter3DTrainer,
 )
 from nnunetv2_promise.trainers.comparison import SwinUNETRTrainer, UXNet3DTrainer, nnFormerTrainer
+from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
 from nnunetv2_promise.trainers.lengths import (
+    ProMISeInteractiveTrainer_1epoch,
+    ProMISeInteractiveTrainer_5epochs,
+    ProMISeInteractiveTrainer_20epochs,
+    ProMISeInteractiveTrainer_50epochs,
+    ProMISeInteractiveTrainer_100epochs,
+    ProMISeInteractiveTrainer_500epochs,
     ProMISeTrainer_1epoch,
     ProMISeTrainer_5epochs,
     ProMISeTrainer_20epochs,
@@ -18,6 +25,7 @@ from nnunetv2_promise.trainers.lengths import (
     ProMISeTrainer_500epochs,
 )
 from nnunetv2_promise.trainers.limited import (
+    ProMISeInteractiveTrainer_limited,
     ProMISeTrainer_C_limited,
     ProMISeTrainer_limited,
     ProMISeTrainer_R_B_limited,
@@ -33,6 +41,14 @@ from nnunetv2_promise.trainers.limited import (
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 
 __all__ = [
+    "ProMISeInteractiveTrainer",
+    "ProMISeInteractiveTrainer_1epoch",
+    "ProMISeInteractiveTrainer_5epochs",
+    "ProMISeInteractiveTrainer_20epochs",
+    "ProMISeInteractiveTrainer_50epochs",
+    "ProMISeInteractiveTrainer_100epochs",
+    "ProMISeInteractiveTrainer_500epochs",
+    "ProMISeInteractiveTrainer_limited",
     "ProMISeTrainer",
     "ProMISeTrainer_1epoch",
     "ProMISeTrainer_5epochs",

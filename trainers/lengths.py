@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 
 
@@ -37,5 +38,41 @@ class ProMISeTrainer_100epochs(ProMISeTrainer):
 
 class ProMISeTrainer_500epochs(ProMISeTrainer):
     """As long as the published checkpoints were trained."""
+
+    epochs = 500
+
+
+class ProMISeInteractiveTrainer_1epoch(ProMISeInteractiveTrainer):
+    """One epoch, to see whether everything runs."""
+
+    epochs = 1
+
+
+class ProMISeInteractiveTrainer_5epochs(ProMISeInteractiveTrainer):
+    """Five epochs, to see whether the loss falls."""
+
+    epochs = 5
+
+
+class ProMISeInteractiveTrainer_20epochs(ProMISeInteractiveTrainer):
+    """Twenty epochs."""
+
+    epochs = 20
+
+
+class ProMISeInteractiveTrainer_50epochs(ProMISeInteractiveTrainer):
+    """Fifty epochs."""
+
+    epochs = 50
+
+
+class ProMISeInteractiveTrainer_100epochs(ProMISeInteractiveTrainer):
+    """A hundred epochs."""
+
+    epochs = 100
+
+
+class ProMISeInteractiveTrainer_500epochs(ProMISeInteractiveTrainer):
+    """Five hundred epochs."""
 
     epochs = 500

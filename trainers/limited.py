@@ -13,6 +13,7 @@ from torch import distributed
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.trainers import ablations
 from nnunetv2_promise.trainers.comparison import SwinUNETRTrainer, UXNet3DTrainer, nnFormerTrainer
+from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 from nnunetv2_promise.trainers.restartable import RestartableTraining
 
@@ -190,3 +191,7 @@ class ProMISeTrainer_R_B_limited(LimitedTraining, ablations.ProMISeTrainer_R_B):
 
 class ProMISeTrainer_C_limited(LimitedTraining, ablations.ProMISeTrainer_C):
     """Table 2, ProMISe-C, within a budget."""
+
+
+class ProMISeInteractiveTrainer_limited(LimitedTraining, ProMISeInteractiveTrainer):
+    """ProMISe that corrects, within a budget."""

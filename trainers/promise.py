@@ -190,12 +190,16 @@ class ProMISeTrainer(RestartableTraining):
         return segmentation == self.label_manager.ignore_label if self.label_manager.has_ignore_label else None
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """One step on one label of each patch, gradients clipped for each part of the network."""
+        """One step on one label of each patch."""
         image = batch["data"].to(self.device, non_blocking=True)
         segmentation = batch["target"].to(self.device, non_blocking=True)
         prompted = self._prompt(segmentation, object_points=self.object_points, random_points=self.random_points)
+        logits = self.network(image, prompted.points)
+        return self._take_step(self.loss(logits, prompted.target, self._ignored(segmentation)))
+
+    def _take_step(self, loss: torch.Tensor) -> dict[str, np.ndarray]:
+        """Backward pass, gradients clipped for each part of the network, and the optimiser's step."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.network(image, prompted.points), prompted.target, self._ignored(segmentation))
         loss.backward()
         for parameters in self.promise.parameter_parts().values():
             torch.nn.utils.clip_grad_norm_(parameters, self.gradient_norm)

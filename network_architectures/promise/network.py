@@ -256,6 +256,11 @@ class ProMISe(nn.Module):
         for parameter in self.pretrained_parameters().values():
             parameter.requires_grad_(False)
 
+    def freeze_confidence(self) -> None:
+        """Freeze the head that predicts a mask's Dice."""
+        if self.corrections is not None:
+            self.corrections["seg_layers"].confidence.requires_grad_(False)
+
     def pretrained_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that SAM's file fills and training leaves alone, by their name in the image encoder."""
         frozen = ("patch_embed.", ".attn.qkv.", ".attn.proj.", ".attn.rel_pos_h", ".attn.rel_pos_w", ".mlp.")

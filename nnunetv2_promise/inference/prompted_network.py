@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,17 +40,30 @@ class PromptedNetwork(nn.Module):
         self.patch_size = tuple(patch_size)
         self.heads = heads
 
-    def forward(self, image: Tensor, point_coords: Tensor | None = None, **prompt: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        image: Tensor,
+        point_coords: Tensor | None = None,
+        *,
+        rounds: Callable[[nn.Module, Any], Any] | None = None,
+        **prompt: Tensor | None,
+    ) -> Any:
         """Segment patches, or answer for a tile of nnU-Net's sliding window.
 
         Args:
             image: (B, C, D, H, W) patches; without points (1, C + 1, D, H, W), a tile with its prompt channel.
             point_coords: (B, N, 3) voxels in array axis order, or None.
+            rounds: What to do with the network and the encoded patches, instead of decoding them once. Training with
+                corrections decodes them several times, all of it within this one forward pass as DDP wants it.
             **prompt: What else the network's ``decode`` takes, such as ``label_index``.
 
         Returns:
-            The network's logits, (B, 2, D, H, W) with one label for each patch; for a tile (1, heads, D, H, W) votes.
+            The network's logits, (B, 2, D, H, W) with one label for each patch; for a tile (1, heads, D, H, W) votes;
+            what ``rounds`` returns.
         """
+        if rounds is not None:
+            with encoder_autocast(image.device):
+                return rounds(self.network, self.network.encode(image))
         if point_coords is None:
             return self._answer_tile(image[0])[None]
         with encoder_autocast(image.device):

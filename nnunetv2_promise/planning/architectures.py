@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 NETWORK_CLASS = "nnunetv2_promise.network_architectures.ProMISe"
+# The same network as nnInteractive's engine builds it.
+CLICKABLE_CLASS = "nnunetv2_promise.network_architectures.ClickableProMISe"
 
 PAPER_ARCHITECTURE: dict[str, Any] = {
     "encoder": "vit_b",

@@ -9,6 +9,8 @@ import numpy as np
 from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.planning.architectures import CLICKABLE_CLASS
+from nnunetv2_promise.planning.fitting import FittedPatch
 from nnunetv2_promise.planning.planner import ProMISePlanner
 from nnunetv2_promise.planning.tiny_planner import ProMISeTinyPlanner
 
@@ -36,6 +38,10 @@ class VoxelSpacePlanning(_Planner):
         """Z-score for every channel, over all voxels."""
         channels = len(self.dataset_json["channel_names"])
         return ["ZScoreNormalization"] * channels, [False] * channels
+
+    def _architecture_plans(self, fitted: FittedPatch) -> dict[str, Any]:
+        """The network as nnInteractive's engine builds it; our trainers build what is inside."""
+        return {**super()._architecture_plans(fitted), "network_class_name": CLICKABLE_CLASS}
 
     def _voxel_spacing(self) -> tuple[list[float], list[str]]:
         if self.overwrite_target_spacing is not None:

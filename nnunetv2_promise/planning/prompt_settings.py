@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PROMISE_NETWORK = "nnunetv2_promise.network_architectures.ProMISe"
+from nnunetv2_promise.planning.architectures import CLICKABLE_CLASS, NETWORK_CLASS
+
 DEFAULT_SAM_CHECKPOINT = "vit_b"
 PAPER_LEARNING_RATE = 4e-4
 PAPER_FOREGROUND_SHARE = 0.5
@@ -40,7 +41,7 @@ class PromptSettings:
         """
         patch_size = tuple(int(length) for length in configuration["patch_size"])
         planned = configuration["architecture"]
-        ours = planned["network_class_name"] == PROMISE_NETWORK
+        ours = planned["network_class_name"] in (NETWORK_CLASS, CLICKABLE_CLASS)
         architecture = dict(planned["arch_kwargs"]) if ours else {"encoder": DEFAULT_SAM_CHECKPOINT}
         architecture["patch_size"] = patch_size
         prompting = configuration.get("promise", {})

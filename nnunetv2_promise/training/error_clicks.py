@@ -6,7 +6,7 @@ proportional to its size, a voxel in it by a density that grows with its depth.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,21 +14,26 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-Density = Literal["central", "uniform"]
+from nnunetv2_promise.planning.correction_settings import Density
+
 CENTRAL_EXPONENT = 8
 _NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 class ErrorClicks(NamedTuple):
-    """One click for each patch.
+    """Clicks with signs, equally many for each patch.
 
     Attributes:
-        point_coords: (B, 1, 3) long, voxel indices in array axis order.
-        point_labels: (B, 1) long, 1 for a positive click and 0 for a negative one.
+        point_coords: (B, N, 3) long, voxel indices in array axis order.
+        point_labels: (B, N) long, 1 for a positive click and 0 for a negative one.
     """
 
     point_coords: Tensor
     point_labels: Tensor
+
+    def then(self, newer: ErrorClicks) -> ErrorClicks:
+        """These clicks and newer ones."""
+        return ErrorClicks(*(torch.cat(pair, dim=1) for pair in zip(self, newer, strict=True)))
 
 
 def click_probabilities(error: NDArray[np.bool_], voxel: tuple[int, ...], density: Density) -> NDArray[np.float64]:
@@ -95,7 +100,7 @@ def error_clicks(
     Args:
         truth: (B, 1, D, H, W), not 0 on the object.
         mask: (B, 1, D, H, W) bool, what was answered.
-        fallback: What is clicked where a mask is right.
+        fallback: One click for each patch, made where a mask is right.
         rng: Source of randomness.
         density: See ``click_probabilities``.
         ignored: (B, 1, D, H, W) bool, voxels that are never an error, or None.
