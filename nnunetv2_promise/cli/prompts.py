@@ -1,4 +1,4 @@
-"""``nnUNetv2_promise_prompts``: make prompt files from label maps, and check them."""
+"""``nnUNetv2_promise_prompts``: make prompt files and check them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 
 from nnunetv2_promise.cli.arguments import at_least_one, name_or_number, not_negative
 from nnunetv2_promise.cli.common import run_command
+from nnunetv2_promise.cli.prompts_from_elsewhere import add_convert, add_propose, convert, propose
 
 _EXAMPLE = """examples:
   nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o imagesTs/prompts.json
   nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs -o prompts.json --points 3 --where centre --coordinates RAS
   nnUNetv2_promise_prompts simulate -i imagesTs -l labelsTs --prompts first.json --correct masks -o next.json
+  nnUNetv2_promise_prompts convert colon_001.mrk.json -o prompts.json --label tumour -i imagesTs
+  nnUNetv2_promise_prompts propose -m MODEL_FOLDER -i imagesTs -o prompts.json
   nnUNetv2_promise_prompts check imagesTs/prompts.json -i imagesTs -o pictures
 
 The format is described in docs/reference/prompt-json.md.
@@ -23,12 +26,14 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_promise_prompts",
-        description="Make prompt files from label maps, or check a prompt file against its images.",
+        description="Make prompt files from label maps, viewers or an nnU-Net; check a prompt file against its images.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{simulate,check}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{simulate,convert,propose,check}")
     _add_simulate(commands)
+    add_convert(commands)
+    add_propose(commands)
     _add_check(commands)
     return parser
 
@@ -36,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and delegate."""
     arguments = vars(build_parser().parse_args(argv))
-    command = {"simulate": _simulate, "check": _check}[arguments.pop("command")]
+    command = {"simulate": _simulate, "convert": convert, "propose": propose, "check": _check}[arguments.pop("command")]
     return run_command(lambda: command(arguments))
 
 

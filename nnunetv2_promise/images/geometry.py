@@ -155,6 +155,18 @@ class ImageGeometry:
         return tuple((opposite[letter], letter) for letter in ends)
 
 
+def swap_ras_and_lps(points_xyz: ArrayLike) -> NDArray[np.float64]:
+    """World points in RAS as LPS, and the other way round.
+
+    Args:
+        points_xyz: (N, 3) mm.
+
+    Returns:
+        (N, 3) float64 mm.
+    """
+    return np.asarray(points_xyz, dtype=np.float64).reshape(-1, 3) * _RAS_TO_LPS
+
+
 def check_inside(index_zyx: ArrayLike, size_zyx: Sequence[int]) -> NDArray[np.intp]:
     """Which points lie outside of an image.
 

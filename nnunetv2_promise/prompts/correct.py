@@ -47,7 +47,7 @@ class _Case:
     inputs: _Inputs
     name: str
     geometry: ImageGeometry
-    truth_zyx: NDArray[np.int64]
+    truth_zyx: NDArray[np.integer]
 
     def object_mask(self, number: int) -> Path | None:
         """The file with the mask of one object alone."""
@@ -179,7 +179,7 @@ def _mask_of(
     return mask_zyx
 
 
-def _read_on_grid(path: Path, geometry: ImageGeometry) -> NDArray[np.int64]:
+def _read_on_grid(path: Path, geometry: ImageGeometry) -> NDArray[np.integer]:
     """(D, H, W) label map that must have the grid of its image."""
     array, own_geometry = read_label_map(path)
     difference = geometry_difference(geometry, own_geometry)
