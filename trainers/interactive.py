@@ -11,9 +11,10 @@ from torch import distributed
 
 from nnunetv2_promise.planning.correction_settings import CorrectionSettings
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
+from nnunetv2_promise.training.click_scores import click_scores, on_another_object
 from nnunetv2_promise.training.correction_rounds import CorrectionRounds, rounds_loss
 from nnunetv2_promise.training.patch_corrections import CLICKS, ProtocolClicks, click_dice
-from nnunetv2_promise.training.validation import click_scores
+from nnunetv2_promise.training.prompt_sampling import MOST_LABELS
 
 
 class ProMISeInteractiveTrainer(ProMISeTrainer):
@@ -46,7 +47,12 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
         image = batch["data"].to(self.device, non_blocking=True)
         segmentation = batch["target"].to(self.device, non_blocking=True)
         rounds = CorrectionRounds(
-            self._prompt(segmentation, object_points=self.object_points, random_points=self.random_points),
+            self._prompt(
+                segmentation,
+                object_points=self.object_points,
+                random_points=self.random_points,
+                most_labels=MOST_LABELS,
+            ),
             object_points=self.object_points,
             settings=self.corrections,
             # From torch's state, which each epoch seeds: a resumed training clicks as an undisturbed one.
@@ -54,7 +60,7 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
             ignored=self._ignored(segmentation),
         )
         answers = self.network(image, rounds=rounds)
-        loss = rounds_loss(answers, rounds, segmentation, self.label_manager.foreground_labels, self.loss)
+        loss = rounds_loss(answers, rounds, self.loss)
         return self._take_step(loss)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -69,8 +75,10 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
         labels = len(self.label_manager.foreground_labels)
         scores = [click_scores(logits, prompted, labels, ignored) for logits in answers]
         by_click = {name: np.stack([score[name] for score in scores]) for name in scores[0]}  # (clicks, labels) each
+        astray = {"astray": on_another_object(answers[0], prompted, segmentation)} if self.target == "object" else {}
         return {
             "loss": loss.detach().cpu().numpy(),
+            **astray,
             **{name: counts.sum(0) for name, counts in by_click.items()},
             **{f"{name}_by_click": counts.sum(1) for name, counts in by_click.items()},
         }

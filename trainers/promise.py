@@ -19,19 +19,22 @@ from nnunetv2_promise.network_architectures import ProMISe, load_sam_encoder
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.sam_weights import find_sam_weights
 from nnunetv2_promise.trainers.restartable import RestartableTraining
+from nnunetv2_promise.training.case_order import CaseOrder
+from nnunetv2_promise.training.click_scores import click_scores, on_another_object
 from nnunetv2_promise.training.data_loading import make_dataloaders
-from nnunetv2_promise.training.losses import ProMISeLoss
-from nnunetv2_promise.training.prompt_sampling import PromptedTarget, prompt_batch
+from nnunetv2_promise.training.losses import ProMISeLoss, loss_of_labels
+from nnunetv2_promise.training.object_maps import ObjectDataset
+from nnunetv2_promise.training.prompt_sampling import MOST_LABELS, PromptedTarget, prompt_batch
 from nnunetv2_promise.training.records import write_model_card, write_run_record
 from nnunetv2_promise.training.supported import check_supported
-from nnunetv2_promise.training.validation import click_scores, predict_validation_cases, summarise_validation
+from nnunetv2_promise.training.validation import predict_validation_cases, summarise_validation
 
 
 class ProMISeTrainer(RestartableTraining):
     """Trains ProMISe on nnU-Net's preprocessed data (paper, sections 2 and 3.1).
 
-    The model is label-agnostic: each patch trains on one label that is present in it. Class attributes are the knobs
-    that variants turn.
+    Each patch is clicked on one object of one label; what the same click means for other labels is learnt from it, too.
+    The plans say whether the target is the object or its label. Class attributes are the knobs that variants turn.
     """
 
     is_ddp: bool
@@ -44,6 +47,7 @@ class ProMISeTrainer(RestartableTraining):
     random_points: ClassVar[int] = 10
     gradient_norm: ClassVar[float] = 1.0
     min_val_iterations: ClassVar[int] = 8
+    mirror_at_prediction: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class ProMISeTrainer(RestartableTraining):
             self.device = device
         self.grad_scaler = None  # bfloat16 needs none
         settings = PromptSettings.from_configuration(self.configuration_manager.configuration)
+        self.target = settings.target
         self.initial_lr = settings.initial_lr
         self.weight_decay = 0.0
         self.num_epochs = self.epochs
@@ -86,6 +91,11 @@ class ProMISeTrainer(RestartableTraining):
         configuration_manager.__class__ = PromptConfigurationManager
         architecture = settings.architecture | cls.architecture_overrides
         network = ProMISe(**architecture, in_channels=num_input_channels)
+        if network.labels not in (1, num_output_channels - 1):
+            raise UserError(
+                f"The plans' network has logits for {network.labels} labels and the dataset {num_output_channels - 1} "
+                "foreground labels; plan the dataset again."
+            )
         return PromptedNetwork(network, patch_size=settings.patch_size, heads=num_output_channels)
 
     def initialize(self) -> None:
@@ -147,17 +157,32 @@ class ProMISeTrainer(RestartableTraining):
         """nnU-Net's plot traces a network that takes an image alone; ours takes points as well."""
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:  # noqa: N802
-        """nnU-Net's augmentation; no mirroring at prediction, as in the paper."""
+        """nnU-Net's augmentation, and its mirroring at prediction unless a variant turns it off."""
         augmentation = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        self.inference_allowed_mirroring_axes = None
+        if not self.mirror_at_prediction:
+            self.inference_allowed_mirroring_axes = None
         return augmentation
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """nnU-Net's loaders, with foreground patches centred as at prediction."""
-        return make_dataloaders(self)
+        """nnU-Net's loaders, with foreground patches centred as at prediction, and each case once in an epoch."""
+        return make_dataloaders(self, order_of=self._order_of)
+
+    def _order_of(self, cases: list[str]) -> CaseOrder:
+        processes = distributed.get_world_size() if self.is_ddp else 1
+        return CaseOrder(
+            cases,
+            batch_size=self.batch_size,
+            seed=(self.seed, 0 if self.fold == "all" else self.fold),
+            rank=self.local_rank,
+            processes=processes,
+            start=self.current_epoch * math.ceil(len(cases) / (self.batch_size * processes)),
+        )
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
-        """nnU-Net's datasets; an epoch is one random patch for each training case (paper, section 3.1)."""
+        """nnU-Net's datasets; an epoch is one random patch for each training case (paper, section 3.1).
+
+        With objects as targets each case holds its objects as well.
+        """
         dataset_tr, dataset_val = super().get_tr_and_val_datasets()
         shared = sorted(set(dataset_tr.identifiers) & set(dataset_val.identifiers))
         if shared and self.fold != "all":
@@ -169,7 +194,10 @@ class ProMISeTrainer(RestartableTraining):
         self.num_iterations_per_epoch = math.ceil(len(dataset_tr.identifiers) / (self.batch_size * processes))
         val_iterations = math.ceil(len(dataset_val.identifiers) / (self.batch_size * processes))
         self.num_val_iterations_per_epoch = max(val_iterations, self.min_val_iterations)
-        return dataset_tr, dataset_val
+        if self.target == "label":
+            return dataset_tr, dataset_val
+        ignore_label = self.label_manager.ignore_label
+        return tuple(ObjectDataset(dataset, ignore_label=ignore_label) for dataset in (dataset_tr, dataset_val))
 
     def on_train_start(self) -> None:
         """Keep a record of the run beside its checkpoints."""
@@ -177,25 +205,33 @@ class ProMISeTrainer(RestartableTraining):
         if self.local_rank == 0:
             write_run_record(self)
 
-    def _prompt(self, segmentation: torch.Tensor, *, object_points: int, random_points: int) -> PromptedTarget:
+    def _prompt(
+        self, segmentation: torch.Tensor, *, object_points: int, random_points: int, most_labels: int = 1
+    ) -> PromptedTarget:
         return prompt_batch(
             segmentation,
             self.label_manager.foreground_labels,
             object_points=object_points,
             random_points=random_points,
             ignore_label=self.label_manager.ignore_label,
+            most_labels=min(most_labels, self.promise.labels),
         )
 
     def _ignored(self, segmentation: torch.Tensor) -> torch.Tensor | None:
-        return segmentation == self.label_manager.ignore_label if self.label_manager.has_ignore_label else None
+        return segmentation[:, :1] == self.label_manager.ignore_label if self.label_manager.has_ignore_label else None
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """One step on one label of each patch."""
+        """One step on one click for each patch."""
         image = batch["data"].to(self.device, non_blocking=True)
         segmentation = batch["target"].to(self.device, non_blocking=True)
-        prompted = self._prompt(segmentation, object_points=self.object_points, random_points=self.random_points)
-        logits = self.network(image, prompted.points)
-        return self._take_step(self.loss(logits, prompted.target, self._ignored(segmentation)))
+        prompted = self._prompt(
+            segmentation,
+            object_points=self.object_points,
+            random_points=self.random_points,
+            most_labels=MOST_LABELS,
+        )
+        logits = self.network(image, prompted.points, label_index=prompted.labels)
+        return self._take_step(loss_of_labels(self.loss, logits, prompted.targets, self._ignored(segmentation)))
 
     def _take_step(self, loss: torch.Tensor) -> dict[str, np.ndarray]:
         """Backward pass, gradients clipped for each part of the network, and the optimiser's step."""
@@ -207,15 +243,25 @@ class ProMISeTrainer(RestartableTraining):
         return {"loss": loss.detach().cpu().numpy()}
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One click on one label of each patch; true and false voxels by label, as nnU-Net counts them."""
+        """One click on one object of each patch; true and false voxels by label, as nnU-Net counts them."""
         image = batch["data"].to(self.device, non_blocking=True)
         segmentation = batch["target"].to(self.device, non_blocking=True)
         prompted = self._prompt(segmentation, object_points=1, random_points=0)
         ignored = self._ignored(segmentation)
-        logits = self.network(image, prompted.points)
+        logits = self.network(image, prompted.points, label_index=prompted.label_index)
         loss = self.loss(logits, prompted.target, ignored)
         scores = click_scores(logits, prompted, len(self.label_manager.foreground_labels), ignored)
+        if self.target == "object":
+            scores["astray"] = on_another_object(logits, prompted, segmentation)
         return {"loss": loss.detach().cpu().numpy(), **scores}
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """nnU-Net's pseudo Dice, and the share of masks that lie more on another object than on the clicked one."""
+        super().on_validation_epoch_end(val_outputs)
+        if self.target == "object":
+            clicks, astray = self._sum_over_processes(sum(output["astray"] for output in val_outputs))
+            share = f"{astray / clicks:.1%}" if clicks else "none"
+            self.print_to_log_file(f"Masks more on another object: {share} of {clicks} clicks")
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """nnU-Net's loading; SAM's own file is not needed then, the checkpoint holds its weights."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
+import numpy as np
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import distributed
 
 from nnunetv2_promise.training.seeding import seed_everything
 
@@ -19,6 +21,7 @@ class RestartableTraining(nnUNetTrainer):
     """
 
     seed: ClassVar[int] = 0
+    _best_ema: float | None
 
     def initialize(self) -> None:
         """Seed, then build."""
@@ -47,6 +50,34 @@ class RestartableTraining(nnUNetTrainer):
         """Seed by the epoch's number, so that a resumed training draws what an undisturbed one draws."""
         seed_everything(self.seed, self.fold, self.local_rank, self.current_epoch)
         super().on_epoch_start()
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """nnU-Net's pseudo Dice; an epoch that neither has nor predicts foreground repeats the average so far.
+
+        Its Dice would be NaN, and with it every later average, so that no checkpoint would ever be the best again.
+        """
+        counts = ("tp_hard", "fp_hard", "fn_hard")
+        if not self._sum_over_processes(sum(np.sum(output[name]) for output in val_outputs for name in counts)):
+            averages = self.logger.get_value("ema_fg_dice", step=None)[: self.current_epoch]
+            average = next((value for value in reversed(averages) if not np.isnan(value)), 0.0)
+            # The Dice of these counts is the average.
+            for name, value in zip(counts, (average, 1 - average, 1 - average), strict=True):
+                val_outputs[0][name] = np.full_like(val_outputs[0][name], value, dtype=np.float64)
+        super().on_validation_epoch_end(val_outputs)
+
+    def _sum_over_processes(self, counts: Any) -> Any:
+        """The sum of numbers or arrays over all training processes."""
+        gathered = [counts]
+        if self.is_ddp:
+            gathered = [counts] * distributed.get_world_size()
+            distributed.all_gather_object(gathered, counts)
+        return np.sum(gathered, axis=0)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """nnU-Net's loading; a best average that is NaN is none."""
+        super().load_checkpoint(filename_or_checkpoint)
+        if self._best_ema is not None and np.isnan(self._best_ema):
+            self._best_ema = None
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, written under another name and renamed, so that a kill leaves the previous one.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_promise.inference.growth import segment_window
+from nnunetv2_promise.inference.mirroring import mean_over_mirrors
 from nnunetv2_promise.inference.tile_code import decode_channel, encode_vote
 
 
@@ -69,19 +70,24 @@ class PromptedNetwork(nn.Module):
         with encoder_autocast(image.device):
             return self.network(image, point_coords, **prompt)
 
-    def segment_window(self, image: Tensor, points: Tensor, label: int) -> Tensor:
+    def segment_window(self, image: Tensor, points: Tensor, label: int, *, mirror_axes: Sequence[int] = ()) -> Tensor:
         """Foreground logit of one object.
 
         Args:
             image: (C, D, H, W) window.
             points: (n, 3) clicks in it.
             label: Which foreground label the object has, counted from 0.
+            mirror_axes: Array axes along which the window is mirrored, too; the answer is the mean.
 
         Returns:
             (D, H, W) float32.
         """
         named = partial(self, label_index=torch.tensor([label], device=image.device))
-        return segment_window(named, image, points, self.patch_size)
+
+        def segment(window: Tensor, clicks: Tensor) -> Tensor:
+            return segment_window(named, window, clicks, self.patch_size)
+
+        return mean_over_mirrors(segment, image, points, mirror_axes)
 
     @torch.compiler.disable
     def _answer_tile(self, tile: Tensor) -> Tensor:

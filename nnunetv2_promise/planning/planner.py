@@ -16,7 +16,8 @@ from nnunetv2_promise.dataset.environment import nnunet_folder
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import atomic_path, read_json, write_json
 from nnunetv2_promise.planning.architectures import NETWORK_CLASS, PAPER_ARCHITECTURE
-from nnunetv2_promise.planning.fingerprint import OBJECTS_KEY
+from nnunetv2_promise.planning.click_meaning import meaning_of_clicks
+from nnunetv2_promise.planning.fingerprint import OBJECTS_KEY, foreground_values
 from nnunetv2_promise.planning.fitting import Choice, FittedPatch, MemoryBudget, fit_patch, shrink
 from nnunetv2_promise.planning.sizes import (
     MIN_PATCH,
@@ -255,6 +256,7 @@ class ProMISePlanner(ExperimentPlanner):
         arch_kwargs = {
             **self.architecture,
             "patch_size": fitted.patch_size,
+            "labels": len(foreground_values(self.dataset_json["labels"])),
             "activation_checkpointing": fitted.activation_checkpointing,
         }
         return {"network_class_name": NETWORK_CLASS, "arch_kwargs": arch_kwargs, "_kw_requires_import": []}
@@ -267,12 +269,14 @@ class ProMISePlanner(ExperimentPlanner):
             f"Window {times(window)} voxels around a prompt: twice the largest objects ({times(np.ceil(largest))}), "
             "within the image, one to two patches."
         )
+        target, meaning = meaning_of_clicks(self.dataset_fingerprint[OBJECTS_KEY])
         return {
             "window_size": window,
+            "target": target,
             "sam_checkpoint": self.sam_checkpoint,
             "initial_lr": self.initial_lr,
             "foreground_share": self.foreground_share,
-            "reasons": [*choice.reasons, reason],
+            "reasons": [*choice.reasons, reason, *meaning],
         }
 
     @property

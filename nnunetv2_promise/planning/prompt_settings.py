@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
+from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.planning.architectures import CLICKABLE_CLASS, NETWORK_CLASS
+
+Target = Literal["object", "label"]
 
 DEFAULT_SAM_CHECKPOINT = "vit_b"
 PAPER_LEARNING_RATE = 4e-4
@@ -24,6 +27,7 @@ class PromptSettings:
         sam_checkpoint: Name or path of SAM weights; None trains from scratch.
         initial_lr: Learning rate of the first epoch.
         foreground_share: Share of training patches that are centred on foreground.
+        target: What a click means in training: the clicked object (connected component), or its label in the patch.
     """
 
     patch_size: tuple[int, ...]
@@ -32,6 +36,7 @@ class PromptSettings:
     sam_checkpoint: str | None
     initial_lr: float
     foreground_share: float
+    target: Target
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> PromptSettings:
@@ -52,4 +57,11 @@ class PromptSettings:
             sam_checkpoint=prompting.get("sam_checkpoint", DEFAULT_SAM_CHECKPOINT),
             initial_lr=float(prompting.get("initial_lr", PAPER_LEARNING_RATE)),
             foreground_share=float(prompting.get("foreground_share", PAPER_FOREGROUND_SHARE)),
+            target=_target(prompting.get("target", "object")),
         )
+
+
+def _target(value: Any) -> Target:
+    if value not in get_args(Target):
+        raise UserError(f"The plans' promise.target is {value!r}; use one of {', '.join(map(repr, get_args(Target)))}.")
+    return value

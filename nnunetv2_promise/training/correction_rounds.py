@@ -6,7 +6,7 @@ the previous answer, and the losses of all answers are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     Attributes:
         logits: (B, 2, D, H, W) of the prompted label.
         expected_dice: (B,), the Dice that the network expects.
-        other_logits: (B, L - 1, 2, D, H, W) of the labels that were not prompted, in the first round; else None.
+        other_logits: (B, K - 1, 2, D, H, W) of the labels that were not prompted, in the first round; else None.
     """
 
     logits: Tensor
@@ -77,8 +77,8 @@ class CorrectionRounds:
         return answers
 
     def _first(self, network: ProMISe, encoded: EncodedPatch) -> Answer:
-        order = label_order(self.prompted.label_index, network.labels)
-        logits, expected_dice = network.decode_and_rate(encoded, self.prompted.points, label_index=order)
+        wanted = self.prompted.labels
+        logits, expected_dice = network.decode_and_rate(encoded, self.prompted.points, label_index=wanted)
         if network.labels == 1:
             return Answer(logits, expected_dice)
         return Answer(logits[:, 0], expected_dice, logits[:, 1:])
@@ -96,11 +96,6 @@ class CorrectionRounds:
         return clicks.then(new)
 
 
-def label_order(label_index: Tensor, labels: int) -> Tensor:
-    """(B,) label of each patch to (B, labels): all labels, that one first."""
-    return (label_index[:, None] + torch.arange(labels, device=label_index.device)) % labels
-
-
 @torch.no_grad()
 def foreground_logits(logits: Tensor) -> Tensor:
     """(B, 2, D, H, W) to (B, 1, D, H, W) float32: foreground against background, as the next round gets it."""
@@ -110,8 +105,6 @@ def foreground_logits(logits: Tensor) -> Tensor:
 def rounds_loss(
     answers: Sequence[Answer],
     rounds: CorrectionRounds,
-    segmentation: Tensor,
-    labels: Sequence[int],
     loss: Loss,
 ) -> Tensor:
     """The mean loss of all answers, and of how well the network rates them.
@@ -122,8 +115,6 @@ def rounds_loss(
     Args:
         answers: Of ``rounds``.
         rounds: What was asked.
-        segmentation: (B, 1, D, H, W) label maps.
-        labels: Foreground label values.
         loss: From (B, 2, D, H, W) logits, (B, 1, D, H, W) targets and ignored voxels.
 
     Returns:
@@ -131,10 +122,10 @@ def rounds_loss(
     """
     target, ignored = rounds.prompted.target, rounds.ignored
     losses = [loss(answer.logits, target, ignored) for answer in answers]
-    others = [
-        loss(logits, other_target, ignored)
-        for logits, other_target in _other_labels(answers[0], rounds.prompted.label_index, segmentation, labels)
-    ]
+    others = []
+    if answers[0].other_logits is not None:
+        pairs = zip(answers[0].other_logits.unbind(1), rounds.prompted.other_targets.split(1, dim=1), strict=True)
+        others = [loss(logits, other_target, ignored) for logits, other_target in pairs]
     if others:
         losses[0] = torch.stack([losses[0], *others]).mean()
     total = torch.stack(losses).mean()
@@ -142,18 +133,6 @@ def rounds_loss(
         errors = [F.mse_loss(a.expected_dice, hard_dice(a.logits, target, ignored)) for a in answers]
         total = total + rounds.settings.confidence_weight * torch.stack(errors).mean()
     return total
-
-
-def _other_labels(
-    answer: Answer, label_index: Tensor, segmentation: Tensor, labels: Sequence[int]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits and target of each label that was not prompted."""
-    if answer.other_logits is None:
-        return
-    values = torch.as_tensor(labels, device=segmentation.device)[label_order(label_index, len(labels))[:, 1:]]
-    for number in range(values.shape[1]):
-        value = values[:, number].view(-1, 1, 1, 1, 1).to(segmentation.dtype)
-        yield answer.other_logits[:, number], (segmentation == value).to(torch.uint8)
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
-"""nnU-Net's patches, with those on foreground centred as patches are at prediction."""
+"""nnU-Net's patches: those on foreground centred as patches are at prediction, each case once in an epoch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,28 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
+from nnunetv2_promise.training.case_order import CaseOrder
 from nnunetv2_promise.training.trainer_protocol import PromptTraining
 
 
 class CentredDataLoader(nnUNetDataLoader):
-    """nnU-Net's loader, except that foreground patches have their voxel in the middle even at the scan's border.
+    """nnU-Net's loader, except for where patches lie and which case comes next.
 
-    nnU-Net shifts such patches into the scan. Prediction centres its patch on the click and pads with zeros (paper,
-    section 3.1), so training must see the same.
+    Foreground patches have their voxel in the middle even at the scan's border. nnU-Net shifts such patches into the
+    scan; prediction centres its patch on the click and pads with zeros (paper, section 3.1), so training must see the
+    same. Where an order of cases is given, an epoch has each case once (paper, section 3.1); nnU-Net draws with
+    replacement.
     """
 
     need_to_pad: np.ndarray
+    order: CaseOrder | None = None
+    workers: int = 1
+
+    def get_indices(self) -> list[str]:
+        """The cases of the next batch."""
+        if self.order is None:
+            return super().get_indices()
+        return self.order.next_batch(self.thread_id, self.workers)
 
     def get_bbox(
         self, data_shape: np.ndarray, force_fg: bool, class_locations: dict | None, *args: Any, **kwargs: Any
@@ -36,8 +48,18 @@ class CentredDataLoader(nnUNetDataLoader):
             self.need_to_pad = padding
 
 
-def make_dataloaders(trainer: PromptTraining) -> tuple[Any, Any]:
-    """Loaders of training and validation patches, set up as ``nnUNetTrainer.get_dataloaders`` sets up its own."""
+def make_dataloaders(
+    trainer: PromptTraining,
+    loader_class: Callable[..., CentredDataLoader] = CentredDataLoader,
+    order_of: Callable[[list[str]], CaseOrder] | None = None,
+) -> tuple[Any, Any]:
+    """Loaders of training and validation patches, set up as ``nnUNetTrainer.get_dataloaders`` sets up its own.
+
+    Args:
+        trainer: Gives datasets, sizes and augmentation.
+        loader_class: Makes a loader.
+        order_of: Makes the order in which the cases come; None draws them with replacement.
+    """
     patch_size = trainer.configuration_manager.patch_size
     rotation, dummy_2d, initial_patch_size, mirror_axes = (
         trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
@@ -46,22 +68,23 @@ def make_dataloaders(trainer: PromptTraining) -> tuple[Any, Any]:
         "foreground_labels": trainer.label_manager.foreground_labels,
         "ignore_label": trainer.label_manager.ignore_label,
     }
+    scales = trainer._get_deep_supervision_scales()
     augment = trainer.get_training_transforms(
         patch_size,
         rotation,
-        None,
+        scales,
         mirror_axes,
         dummy_2d,
         use_mask_for_norm=trainer.configuration_manager.use_mask_for_norm,
         **labels,
     )
-    plain = trainer.get_validation_transforms(None, **labels)
+    plain = trainer.get_validation_transforms(scales, **labels)
     processes = get_allowed_n_proc_DA()
     loaders = []
     for dataset, size, transforms, share in zip(
         trainer.get_tr_and_val_datasets(), (initial_patch_size, patch_size), (augment, plain), (1, 2), strict=True
     ):
-        loader = CentredDataLoader(
+        loader = loader_class(
             dataset,
             trainer.batch_size,
             size,
@@ -71,19 +94,21 @@ def make_dataloaders(trainer: PromptTraining) -> tuple[Any, Any]:
             probabilistic_oversampling=trainer.probabilistic_oversampling,
             transforms=transforms,
         )
-        loaders.append(_augmenter(loader, processes // share, pin_memory=trainer.device.type == "cuda"))
+        loader.order = order_of(dataset.identifiers) if order_of else None
+        loader.workers = max(1, processes // share)
+        loaders.append(_augmenter(loader, pin_memory=trainer.device.type == "cuda"))
         next(loaders[-1])
     return loaders[0], loaders[1]
 
 
-def _augmenter(loader: nnUNetDataLoader, processes: int, *, pin_memory: bool) -> Any:
+def _augmenter(loader: CentredDataLoader, *, pin_memory: bool) -> Any:
     if get_allowed_n_proc_DA() == 0:
         return SingleThreadedAugmenter(loader, None)
     return NonDetMultiThreadedAugmenter(
         data_loader=loader,
         transform=None,
-        num_processes=max(1, processes),
-        num_cached=max(3, processes),
+        num_processes=loader.workers,
+        num_cached=max(3, loader.workers),
         seeds=None,
         pin_memory=pin_memory,
         wait_time=0.002,

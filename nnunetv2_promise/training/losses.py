@@ -5,26 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.losses import DiceCELoss
+from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 PAPER_KERNEL = (5, 5, 5)
 PUBLISHED_KERNEL = (5, 5, 1)
+IGNORED_LOGIT = 30.0
 
 
-def structural_loss(logits: Tensor, target: Tensor) -> Tensor:
+def structural_loss(logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:
     """Half Dice of the foreground plus half cross entropy.
 
     Args:
         logits: (B, 2, D, H, W) float.
         target: (B, 1, D, H, W), 0 or 1.
+        ignore: (B, 1, D, H, W) bool, voxels that do not count; None if all do.
 
     Returns:
-        Scalar, mean over the batch.
+        Scalar: Dice averaged over the batch, cross entropy over the voxels that count.
     """
-    loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, lambda_dice=0.5, lambda_ce=0.5)
-    return loss(logits, target)
+    labels = target[:, 0].long()
+    if ignore is None:
+        return 0.5 * _dice(logits, target) + 0.5 * F.cross_entropy(logits, labels)
+    counted = ~ignore
+    entropy = (F.cross_entropy(logits, labels, reduction="none") * counted[:, 0]).sum() / counted.sum().clamp(min=1)
+    return 0.5 * _dice(_certain_where(ignore, logits), target.masked_fill(ignore, 0)) + 0.5 * entropy
+
+
+_dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True)
+
+
+def _certain_where(ignore: Tensor, logits: Tensor) -> Tensor:
+    """A certain answer of background on ignored voxels, without gradient: there they add nothing to any sum."""
+    certain = logits.new_tensor([IGNORED_LOGIT, -IGNORED_LOGIT]).view(1, 2, 1, 1, 1)
+    return torch.where(ignore, certain, logits)
 
 
 def smooth_boundary(maps: Tensor, kernel: Sequence[int] = PAPER_KERNEL) -> Tensor:
@@ -41,7 +56,9 @@ def smooth_boundary(maps: Tensor, kernel: Sequence[int] = PAPER_KERNEL) -> Tenso
     return (maps - F.avg_pool3d(maps, tuple(kernel), stride=1, padding=padding)).abs()
 
 
-def boundary_loss(logits: Tensor, target: Tensor, *, kernel: Sequence[int] = PAPER_KERNEL) -> Tensor:
+def boundary_loss(
+    logits: Tensor, target: Tensor, ignore: Tensor | None = None, *, kernel: Sequence[int] = PAPER_KERNEL
+) -> Tensor:
     """Mean squared difference of the smooth boundaries of prediction and mask, foreground channel.
 
     Patches without foreground have no boundary and count as zero.
@@ -49,15 +66,22 @@ def boundary_loss(logits: Tensor, target: Tensor, *, kernel: Sequence[int] = PAP
     Args:
         logits: (B, 2, D, H, W) float.
         target: (B, 1, D, H, W), 0 or 1.
+        ignore: (B, 1, D, H, W) bool, voxels that do not count; None if all do.
         kernel: Pooling kernel; the paper's is 5 x 5 x 5.
 
     Returns:
-        Scalar, mean over the batch.
+        Scalar, mean over the batch and over the voxels that count.
     """
+    if ignore is not None:
+        logits, target = _certain_where(ignore, logits), target.masked_fill(ignore, 0)
     probability = logits.softmax(1)[:, 1:]
     difference = smooth_boundary(probability, kernel) - smooth_boundary(target.to(probability.dtype), kernel)
-    per_patch = difference.square().flatten(1).mean(1)
     has_foreground = target.flatten(1).any(1)
+    if ignore is None:
+        per_patch = difference.square().flatten(1).mean(1)
+    else:
+        counted = (~ignore).flatten(1)
+        per_patch = (difference.square().flatten(1) * counted).sum(1) / counted.sum(1).clamp(min=1)
     return (per_patch * has_foreground).mean()
 
 
@@ -87,8 +111,6 @@ class ProMISeLoss(nn.Module):
         kernel: Pooling kernel of the boundary generator.
     """
 
-    IGNORED_LOGIT = 30.0
-
     def __init__(self, *, boundary_weight: float = 10.0, kernel: Sequence[int] = PAPER_KERNEL) -> None:
         super().__init__()
         self.boundary_weight = boundary_weight
@@ -106,12 +128,30 @@ class ProMISeLoss(nn.Module):
             Scalar.
         """
         logits = logits.float()
-        if ignore is not None:
-            # A certain, right answer has neither loss nor gradient, so ignored voxels drop out of every term.
-            certain = logits.new_tensor([self.IGNORED_LOGIT, -self.IGNORED_LOGIT]).view(1, 2, 1, 1, 1)
-            logits = torch.where(ignore, certain, logits)
-            target = target.masked_fill(ignore, 0)
-        loss = structural_loss(logits, target)
+        loss = structural_loss(logits, target, ignore)
         if self.boundary_weight:
-            loss = loss + self.boundary_weight * boundary_loss(logits, target, kernel=self.kernel)
+            loss = loss + self.boundary_weight * boundary_loss(logits, target, ignore, kernel=self.kernel)
         return loss
+
+
+def loss_of_labels(loss: nn.Module, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:
+    """Half for the clicked label, half for all others together.
+
+    Args:
+        loss: A loss of one label, such as :class:`ProMISeLoss`.
+        logits: (B, 2, D, H, W) of one label, or (B, K, 2, D, H, W), the clicked one first.
+        target: (B, K, D, H, W), 0 or 1.
+        ignore: (B, 1, D, H, W) bool, voxels that must not influence the loss; None if there are none.
+
+    Returns:
+        Scalar.
+    """
+    if logits.ndim == 5:
+        return loss(logits, target, ignore)
+    clicked = loss(logits[:, 0], target[:, :1], ignore)
+    others = logits[:, 1:].flatten(0, 1)  # (B (K - 1), 2, D, H, W)
+    if not len(others):
+        return clicked
+    number = target.shape[1] - 1
+    repeated = None if ignore is None else ignore.repeat_interleave(number, dim=0)
+    return (clicked + loss(others, target[:, 1:].flatten(0, 1)[:, None], repeated)) / 2

@@ -27,6 +27,7 @@ def write_run_record(trainer: PromptTraining) -> None:
         "batch_size": trainer.batch_size,
         "initial_lr": trainer.initial_lr,
         "foreground_share": trainer.oversample_foreground_percent,
+        "target": trainer.target,
         "boundary_weight": trainer.boundary_weight,
         "object_points": trainer.object_points,
         "random_points": trainer.random_points,

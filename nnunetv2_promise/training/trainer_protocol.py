@@ -42,7 +42,11 @@ class PromptTraining(Protocol):
     get_validation_transforms: Callable[..., Any]
     configure_rotation_dummyDA_mirroring_and_inital_patch_size: Callable[[], tuple[Any, ...]]  # noqa: N815
 
+    _get_deep_supervision_scales: Callable[[], Any]
+    inference_allowed_mirroring_axes: tuple[int, ...] | None
+
     seed: int
+    target: str
     boundary_weight: float
     object_points: int
     random_points: int

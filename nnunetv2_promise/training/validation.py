@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -14,123 +15,152 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
-from torch import Tensor, distributed
+from nnunetv2.utilities.file_path_utilities import check_workers_alive_and_busy
+from torch import distributed
 
-from nnunetv2_promise.images.objects import find_objects, sample_points, seed_of_case
+from nnunetv2_promise.images.objects import Object, find_objects, sample_points, seed_of_case
 from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT
 from nnunetv2_promise.inference.placement import overlap, place_window
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
-from nnunetv2_promise.training.prompt_sampling import PromptedTarget
+from nnunetv2_promise.training.object_scores import (
+    ObjectScore,
+    number_objects,
+    save_case_scores,
+    score_object,
+    summarise_objects,
+)
 from nnunetv2_promise.training.trainer_protocol import PromptTraining
 
-
-def click_scores(
-    logits: Tensor, prompted: PromptedTarget, number_of_labels: int, ignored: Tensor | None
-) -> dict[str, np.ndarray]:
-    """True and false voxels of prompted patches, summed by label.
-
-    Args:
-        logits: (B, 2, D, H, W).
-        prompted: Targets and labels of the patches.
-        number_of_labels: Length of the results.
-        ignored: (B, 1, D, H, W) bool, voxels that do not count, or None.
-
-    Returns:
-        ``tp_hard``, ``fp_hard`` and ``fn_hard``, (number_of_labels,) float64 each.
-    """
-    predicted = logits[:, 1:] > logits[:, :1]
-    truth = prompted.target.bool()
-    counted = torch.ones_like(truth) if ignored is None else ~ignored
-    scores = {}
-    for name, voxels in (("tp", predicted & truth), ("fp", predicted & ~truth), ("fn", ~predicted & truth)):
-        per_patch = (voxels & counted).flatten(1).sum(1).double()
-        total = per_patch.new_zeros(number_of_labels).index_add_(0, prompted.label_index, per_patch)
-        scores[f"{name}_hard"] = total.cpu().numpy()
-    return scores
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def predict_validation_cases(trainer: PromptTraining, *, save_probabilities: bool) -> None:
     """Predict this process's share of the validation cases and write nnU-Net's ``validation`` folder.
 
-    Each connected component of each label is clicked once, at a voxel drawn with a seed made of the case's name.
-    The clicks are kept in ``validation/clicks``, one prompt file for each case.
+    Each connected component of each label is clicked once, at a voxel drawn with a seed made of the case's name. The
+    clicks are kept in ``validation/clicks``, one prompt file for each case, and what became of them in
+    ``validation/objects``.
+
+    Raises:
+        RuntimeError: If a process that exports masks was killed.
     """
     _, keys = trainer.do_split()
-    if trainer.is_ddp:
-        keys = keys[trainer.local_rank :: distributed.get_world_size()]
+    processes = distributed.get_world_size() if trainer.is_ddp else 1
+    rounds, keys = len(keys) // processes, keys[trainer.local_rank :: processes] if trainer.is_ddp else keys
     folder = Path(trainer.output_folder, "validation")
     (folder / "clicks").mkdir(parents=True, exist_ok=True)
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, keys)
     workers = max(1, min(default_num_processes, len(keys), os.cpu_count() or 1))
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        exports = []
+        export = _Export(pool, waiting=workers)
         for number, key in enumerate(keys, 1):
             data, segmentation, _, properties = dataset.load_case(key)
             image, labels = np.asarray(data[:]), np.asarray(segmentation[:])[0]
-            clicks = click_objects(labels, trainer.label_manager.foreground_labels, key, trainer.seed)
+            objects = find_objects(labels, trainer.label_manager.foreground_labels)
+            clicks = click_objects(objects, key, trainer.seed)
             trainer.print_to_log_file(f"predicting {key} ({number} of {len(keys)}): {len(clicks)} objects")
-            _save_clicks(clicks, folder / "clicks" / f"{key}.json", labels.shape, properties, trainer)
-            logits = predict_case(trainer, image, clicks)
+            _save_clicks(objects, clicks, folder / "clicks" / f"{key}.json", labels.shape, properties, trainer)
+            logits, scores = predict_case(trainer, image, objects, clicks)
+            save_case_scores(scores, folder, key)
             configuration, plans = trainer.configuration_manager, trainer.plans_manager
-            arguments = (properties, configuration, plans, trainer.dataset_json, str(folder / key), save_probabilities)
-            exports.append(pool.apply_async(export_prediction_from_logits, (logits, *arguments)))
-            if len(exports) > 2 * workers:  # keep few volumes in flight
-                exports.pop(0).get()
-        for export in exports:
-            export.get()
+            export(
+                logits, properties, configuration, plans, trainer.dataset_json, str(folder / key), save_probabilities
+            )
+            if trainer.is_ddp and number <= rounds:  # a process that waits for long at the end would be given up
+                distributed.barrier()
+        export.finish()
 
 
-def click_objects(
-    labels_zyx: np.ndarray, foreground_labels: list[int], case: str, seed: int
-) -> list[tuple[int, np.ndarray]]:
-    """One click on each connected component of each label.
+class _Export:
+    """nnU-Net's export in a pool of processes; keeps few volumes in flight, and notices when a process was killed.
 
     Args:
-        labels_zyx: (D, H, W) label map.
-        foreground_labels: Label values.
+        pool: Its processes.
+        waiting: How many volumes may wait for a process.
+    """
+
+    def __init__(self, pool: Any, *, waiting: int) -> None:
+        self.pool = pool
+        self.processes = list(pool._pool)
+        self.waiting = waiting
+        self.results: list[Any] = []
+
+    def __call__(self, *arguments: Any) -> None:
+        self._wait_while_more_than(len(self.processes) + self.waiting - 1)
+        self.results.append(self.pool.apply_async(export_prediction_from_logits, arguments))
+
+    def finish(self) -> None:
+        self._wait_while_more_than(0)
+        for result in self.results:
+            result.get()
+
+    def _wait_while_more_than(self, number: int) -> None:
+        while True:
+            # Raises if a process is gone: its result would never come.
+            check_workers_alive_and_busy(self.pool, self.processes, self.results)
+            if sum(not result.ready() for result in self.results) <= number:
+                return
+            sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def click_objects(objects: Sequence[Object], case: str, seed: int) -> list[np.ndarray]:
+    """One click on each object.
+
+    Args:
+        objects: Of a case.
         case: Name that the clicks' seed depends on.
         seed: The run's seed.
 
     Returns:
-        Label value and (1, 3) int voxel of each object.
+        (1, 3) int voxel of each object.
     """
     rng = np.random.default_rng(seed_of_case(case, seed))
-    return [(o.label, sample_points(o, 1, rng)) for o in find_objects(labels_zyx, foreground_labels)]
+    return [sample_points(item, 1, rng) for item in objects]
 
 
 @torch.inference_mode()
-def predict_case(trainer: PromptTraining, image: np.ndarray, clicks: list[tuple[int, np.ndarray]]) -> np.ndarray:
+def predict_case(
+    trainer: PromptTraining,
+    image: np.ndarray,
+    objects: Sequence[Object],
+    clicks: Sequence[np.ndarray],
+) -> tuple[np.ndarray, list[ObjectScore]]:
     """Logits of a preprocessed case, composed from one window for each click.
 
     Args:
         trainer: Holds network, device and configuration.
         image: (C, D, H, W) preprocessed.
-        clicks: Label value and (n, 3) voxels of each object.
+        objects: The clicked objects.
+        clicks: (n, 3) voxels of each of them.
 
     Returns:
-        (heads, D, H, W) float16, background 0.
+        (heads, D, H, W) float16, background 0; and what each click's own mask is worth.
     """
     shape = image.shape[1:]
-    heads = trainer.label_manager.num_segmentation_heads
-    logits = np.full((heads, *shape), BACKGROUND_LOGIT, np.float16)
+    logits = np.full((trainer.label_manager.num_segmentation_heads, *shape), BACKGROUND_LOGIT, np.float16)
     logits[0] = 0
+    numbers = number_objects(objects, shape)
+    scores = []
     size = PromptSettings.from_configuration(trainer.configuration_manager.configuration).window_size
-    for label, points in clicks:
+    for number, (item, points) in enumerate(zip(objects, clicks, strict=True), 1):
         start = place_window(points, size)
         box = [[begin, begin + length] for begin, length in zip(start, size, strict=True)]
         window = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float().to(trainer.device)
         inside = torch.from_numpy(points - np.array(start)).to(trainer.device)
-        index = trainer.label_manager.foreground_labels.index(label)
-        logit = trainer.prompted_network.segment_window(window, inside, index).cpu().numpy()
+        index = trainer.label_manager.foreground_labels.index(item.label)
+        axes = trainer.inference_allowed_mirroring_axes or ()
+        logit = trainer.prompted_network.segment_window(window, inside, index, mirror_axes=axes).cpu().numpy()
         in_window, in_case = overlap(start, size, shape)
+        scores.append(score_object(logit[in_window] > 0, numbers[in_case], number, item))
         place = (1 + index, *in_case)
         logits[place] = np.maximum(logits[place], logit[in_window])
-    return logits
+    return logits, scores
 
 
 def _save_clicks(
-    clicks: list[tuple[int, np.ndarray]],
+    objects: Sequence[Object],
+    clicks: Sequence[np.ndarray],
     path: Path,
     shape: tuple[int, ...],
     properties: Mapping[str, Any],
@@ -141,15 +171,15 @@ def _save_clicks(
     length = np.array(properties["shape_after_cropping_and_before_resampling"])
     backward = list(trainer.plans_manager.transpose_backward)
     prompts = []
-    for label, points in clicks:
+    for item, points in zip(objects, clicks, strict=True):
         original = (points + 0.5) * length / np.array(shape) - 0.5 + edges[:, 0]
         xyz = original[:, backward][:, ::-1].round(3).tolist()
-        prompts.append(Prompt(label=int(label), points=tuple(tuple(point) for point in xyz)))
+        prompts.append(Prompt(label=int(item.label), points=tuple(tuple(point) for point in xyz)))
     save_prompt_file(path, {path.stem: prompts}, coordinates="voxel")
 
 
 def summarise_validation(trainer: PromptTraining) -> None:
-    """Score the ``validation`` folder as nnU-Net does and write its ``summary.json``."""
+    """Score the ``validation`` folder: label maps as nnU-Net does in ``summary.json``, clicks in ``objects.json``."""
     folder = os.path.join(trainer.output_folder, "validation")
     metrics = compute_metrics_on_folder(
         os.path.join(trainer.preprocessed_dataset_folder_base, "gt_segmentations"),
@@ -165,5 +195,12 @@ def summarise_validation(trainer: PromptTraining) -> None:
     for label, values in metrics["mean"].items():
         trainer.logger.log_summary(f"final_val/class_{label}_dice", values["Dice"])
     trainer.logger.log_summary("final_val/foreground_dice", metrics["foreground_mean"]["Dice"])
+    objects = summarise_objects(Path(folder), trainer.do_split()[1])
+    for name, value in objects.items():
+        trainer.logger.log_summary(f"final_val/objects_{name}", value)
     trainer.print_to_log_file("Validation complete")
     trainer.print_to_log_file("Mean Validation Dice: ", metrics["foreground_mean"]["Dice"])
+    trainer.print_to_log_file(
+        f"{objects['clicks']} clicked objects: mean Dice {objects['mean_dice']:.4f}; "
+        f"{objects['share_on_another_object']:.1%} of the masks lie more on another object."
+    )

@@ -1,0 +1,37 @@
+"""Predicting a window in all of its mirror images, as nnU-Net does with its tiles; clicks are mirrored along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, combinations
+
+import torch
+from torch import Tensor
+
+Segment = Callable[[Tensor, Tensor], Tensor]
+
+
+def mean_over_mirrors(segment: Segment, image: Tensor, points: Tensor, axes: Sequence[int]) -> Tensor:
+    """The mean logit over all combinations of mirrored axes.
+
+    Args:
+        segment: Takes (C, D, H, W) and (n, 3) clicks, gives (D, H, W) logits, NaN where it did not look.
+        image: (C, D, H, W) window.
+        points: (n, 3) long, clicks in it.
+        axes: Array axes (0, 1, 2) that may be mirrored; none gives ``segment``'s own answer.
+
+    Returns:
+        (D, H, W) logits; where only some mirror images were looked at, their mean.
+    """
+    answers = []
+    for mirrored in _combinations(axes):
+        flipped = points.clone()
+        for axis in mirrored:
+            flipped[:, axis] = image.shape[1 + axis] - 1 - flipped[:, axis]
+        logit = segment(image.flip([1 + axis for axis in mirrored]), flipped)
+        answers.append(logit.flip(mirrored))
+    return torch.stack(answers).nanmean(0)
+
+
+def _combinations(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    return chain.from_iterable(combinations(axes, number) for number in range(len(axes) + 1))
