@@ -52,7 +52,7 @@ def score_object(mask: np.ndarray, numbers: np.ndarray, clicked: int, item: Obje
     others = np.delete(overlaps, [0, clicked])
     dice = 2 * overlaps[clicked] / (np.count_nonzero(mask) + item.size_voxels)
     on_another = bool(others.max(initial=0) > overlaps[clicked])
-    return ObjectScore(label=item.label, voxels=item.size_voxels, dice=float(dice), on_another=on_another)
+    return ObjectScore(label=int(item.label), voxels=item.size_voxels, dice=float(dice), on_another=on_another)
 
 
 def save_case_scores(scores: Sequence[ObjectScore], validation: Path, case: str) -> None:
