@@ -41,7 +41,12 @@ def find_volumes(folder: Path | str, *, what: str) -> dict[str, Path]:
 
 
 def find_images(folder: Path | str) -> dict[str, Path]:
-    """The first channel of each case of a folder.
+    """The first channel of each case of a folder; see ``find_channels``."""
+    return {case: files[0] for case, files in find_channels(folder).items()}
+
+
+def find_channels(folder: Path | str) -> dict[str, list[Path]]:
+    """The channels of each case of a folder that has a first one, sorted.
 
     nnU-Net's names are ``CASE_0000.nii.gz``, ``CASE_0001.nii.gz``, ...; where no file is named so, the names of the
     Medical Segmentation Decathlon, ``CASE.nii.gz``, are taken.
@@ -50,8 +55,12 @@ def find_images(folder: Path | str) -> dict[str, Path]:
         UserError: As ``find_volumes``.
     """
     volumes = find_volumes(folder, what="images")
-    first_channels = {name[:-5]: path for name, path in volumes.items() if name.endswith("_0000")}
-    return first_channels or volumes
+    channels: dict[str, list[Path]] = {}
+    for name, path in volumes.items():
+        match = re.fullmatch(r"(.+)_\d{4}", name)
+        if match and f"{match[1]}_0000" in volumes:
+            channels.setdefault(match[1], []).append(path)
+    return channels or {name: [path] for name, path in volumes.items()}
 
 
 def find_cases(folder: Path, dataset_json: Mapping[str, Any]) -> dict[str, list[Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import atomic_path
-from nnunetv2_promise.images.folders import find_images
+from nnunetv2_promise.images.folders import find_channels
 from nnunetv2_promise.images.labels import Labels, find_dataset_json, read_labels
-from nnunetv2_promise.images.reading import read_geometry, read_volume
-from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case
+from nnunetv2_promise.images.reading import check_stored_voxels, read_channels_geometry, read_volume
+from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case, similar_case
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file
 
 
@@ -47,7 +47,9 @@ def check_prompts(
     output: Path | str | None = None,
     dataset_json: Path | str | None = None,
 ) -> CheckReport:
-    """Check every case of a prompt file, and draw every click of the cases without a fault.
+    """Check every case of a prompt file as prediction does, and draw every click of the cases without a fault.
+
+    Each channel of each case is read to its end, so that damage is found here and not hours into a prediction.
 
     Args:
         prompts: Prompt file.
@@ -60,34 +62,49 @@ def check_prompts(
         UserError: If the prompt file breaks the schema, or ``images`` or ``dataset_json`` cannot be read.
     """
     prompt_file = load_prompt_file(prompts)
-    image_paths = find_images(images)
+    channels = find_channels(images)
     labels_path = find_dataset_json(images, named=dataset_json)
     labels = None if labels_path is None else read_labels(labels_path)
     objects = [prompt for case in prompt_file.cases.values() for prompt in case]
     report = CheckReport(
         cases=len(prompt_file.cases),
         objects=len(objects),
-        points=sum(len(prompt.points) for prompt in objects),
+        points=sum(len(prompt.clicks) for prompt in objects),
         empty_cases=[case for case, items in prompt_file.cases.items() if not items],
         labels_known=labels is not None,
     )
-    for case in tqdm(sorted({*prompt_file.cases, *image_paths}), desc="Checking", unit="case", disable=None):
-        try:
-            located = _check_case(prompt_file, case, image_paths.get(case), Path(images), labels)
-        except UserError as error:
-            report.problems.append(str(error))
+    for case in tqdm(sorted({*prompt_file.cases, *channels}), desc="Checking", unit="case", disable=None):
+        if case not in channels:
+            hint = similar_case(case, channels)
+            report.problems.append(
+                f"Prompt file {prompt_file.path} lists case {case!r}, but {images} has no image of that name{hint}."
+            )
             continue
-        if output is not None and located:
-            report.pictures += draw_case(prompt_file, case, image_paths[case], located, Path(output))
+        located, problems = _check_case(prompt_file, case, channels[case], labels)
+        report.problems += problems
+        if output is not None and located and not problems:
+            report.pictures += draw_case(prompt_file, case, channels[case][0], located, Path(output))
     return report
 
 
 def _check_case(
-    prompt_file: PromptFile, case: str, image: Path | None, folder: Path, labels: Labels | None
-) -> list[LocatedPrompt]:
-    if image is None:
-        raise UserError(f"Prompt file {prompt_file.path} lists case {case!r}, but {folder} has no image of that name.")
-    return locate_case(prompt_file, case, read_geometry(image), labels=labels)
+    prompt_file: PromptFile, case: str, files: Sequence[Path], labels: Labels | None
+) -> tuple[list[LocatedPrompt], list[str]]:
+    """The case's prompts where they fit, and every fault: of its channels' grids and voxels, and of its prompts."""
+    problems = []
+    for file in files:
+        try:
+            check_stored_voxels(file)
+        except UserError as error:
+            problems.append(str(error))
+    try:
+        geometry = read_channels_geometry(files)
+    except UserError as error:
+        return [], problems or [str(error)]
+    try:
+        return locate_case(prompt_file, case, geometry, labels=labels), problems
+    except UserError as error:
+        return [], [*problems, str(error)]
 
 
 def draw_case(
@@ -109,10 +126,11 @@ def draw_case(
 
     array_zyx, geometry = read_volume(image)
     for number, (prompt, place) in enumerate(zip(prompt_file.cases[case], located, strict=True), start=1):
-        for row, point in enumerate(prompt.points):
-            given = ", ".join(f"{value:.6g}" for value in point)
-            title = f"{case}, object {number}, label {prompt.label}: ({given}) {prompt_file.coordinates}"
-            target = output / f"{case}_object{number}_point{row + 1}.png"
+        for row, (click, index_zyx) in enumerate(zip(prompt.clicks, place.clicks_zyx()[0], strict=True), start=1):
+            given = ", ".join(f"{value:.6g}" for value in click.point)
+            sign = "" if click.positive else ", negative"
+            title = f"{case}, object {number}, label {prompt.label}{sign}: ({given}) {prompt_file.coordinates}"
+            target = output / f"{case}_object{number}_point{row}.png"
             with atomic_path(target) as temporary:
-                draw_slices(array_zyx, geometry, place.index_zyx[row], title=title).savefig(temporary, dpi=110)
+                draw_slices(array_zyx, geometry, index_zyx, title=title).savefig(temporary, dpi=110)
             yield target

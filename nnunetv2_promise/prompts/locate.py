@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.images.folders import ENDINGS
 from nnunetv2_promise.images.geometry import ImageGeometry, check_inside, geometry_difference
 from nnunetv2_promise.images.reading import read_geometry, read_label_map
 from nnunetv2_promise.prompts.schema import Prompt, PromptFile, resolve_label
@@ -97,6 +99,22 @@ def read_previous_mask(path: Path | str) -> NDArray[np.bool_]:
         UserError: If the file cannot be read or is not a label map.
     """
     return read_label_map(path)[0] != 0
+
+
+def similar_case(case: str, known: Iterable[str]) -> str:
+    """A hint for a case that has no image, to be put before the full stop: the case that is probably meant, or nothing.
+
+    Channel numbers, endings of files, spaces and capitals are what people get wrong.
+    """
+
+    def plain(name: str) -> str:
+        name = name.strip().lower()
+        for ending in ENDINGS:
+            name = name.removesuffix(ending)
+        return re.sub(r"_\d{4}$", "", name)
+
+    meant = next((name for name in known if plain(name) == plain(case) and name != case), None)
+    return "" if meant is None else f"; write {meant!r}, the file's name without channel number and ending"
 
 
 def _locate(

@@ -32,7 +32,7 @@ _EXPECTED = {
     "scribbles": "a list of scribbles, each a list of points [x, y, z]",
     "scribble": "a list of at least one point [x, y, z]",
     "previous_mask": "the name of an image file (text)",
-    "point": "three numbers [x, y, z]",
+    "point": "three numbers [x, y, z], with decimal points",
     "coordinate": "a finite number",
     "file": 'an object with the keys "version", "coordinates" and "cases"',
 }
@@ -61,6 +61,8 @@ def read_strict_json(path: Path) -> Any:
         raise UserError(f"Prompt file {path} does not exist; check the path.") from error
     except UserError:
         raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"Prompt file {path} is not valid JSON, which is text in UTF-8; save it in UTF-8.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"Prompt file {path} is not valid JSON ({error}); fix or recreate the file.") from error
 

@@ -375,6 +375,35 @@ def test_check_damaged_image_is_a_problem(dataset: Path) -> None:
     assert "a_0000.nii.gz cannot be read" in problem
 
 
+def test_check_goes_through_all_damaged_channels(dataset: Path) -> None:
+    """Voxels cut off behind a sound header, in a second channel and in two cases; with pictures asked for."""
+    for name in ("a_0001", "b_0000"):
+        path = dataset / "images" / f"{name}.nii.gz"
+        path.write_bytes(path.read_bytes()[:-300])
+    path = prompt_file(dataset, {case: [Prompt(1, (INSIDE,))] for case in "abc"} | {"b": [Prompt("x", (INSIDE,))]})
+    report = check_prompts(path, dataset / "images", output=dataset / "pictures")
+    first, second, third = report.problems
+    assert re.search(r"a_0001.nii.gz cannot be read .*cut off", first)
+    assert re.search(r"b_0000.nii.gz cannot be read .*cut off", second)
+    assert "case 'b', object 1: label 'x'" in third
+    assert [picture.name for picture in report.pictures] == ["c_object1_point1.png"]
+
+
+def test_check_compares_the_grids_of_channels(dataset: Path) -> None:
+    image = to_image(label_array())
+    image.SetOrigin((0.0, 0.0, 0.0))
+    sitk.WriteImage(image, str(dataset / "images" / "c_0001.nii.gz"))
+    (problem,) = check_prompts(prompt_file(dataset, {}), dataset / "images").problems
+    assert re.search(r"c_0000.nii.gz and .*c_0001.nii.gz differ in origin", problem)
+
+
+def test_check_draws_negative_clicks_in_their_order(dataset: Path) -> None:
+    path = prompt_file(dataset, {"a": [Prompt(1, (INSIDE, INSIDE), (INSIDE,), "+-+")]})
+    report = check_prompts(path, dataset / "images", output=dataset / "pictures")
+    assert (report.points, report.problems) == (3, [])
+    assert [picture.name for picture in report.pictures] == [f"a_object1_point{row}.png" for row in (1, 2, 3)]
+
+
 def test_check_broken_prompt_file_is_refused(dataset: Path, capsys: pytest.CaptureFixture) -> None:
     (dataset / "prompts.json").write_text('{"version": 1}')
     assert main(["check", str(dataset / "prompts.json"), "-i", str(dataset / "images")]) == 2
