@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clickable_workspace import Clickable, make_clickable
 from commands import Workspace, make_workspace
 
 import nnunetv2_promise
@@ -50,3 +51,9 @@ def trained(workspace: Workspace) -> Workspace:
     """The same, with ``ProMISeTrainer_1epoch`` trained on fold 0 by stock ``nnUNetv2_train``."""
     workspace.train("ProMISeTrainer_1epoch", "--npz")
     return workspace
+
+
+@pytest.fixture(scope="session")
+def clickable(workspace: Workspace) -> Clickable:
+    """A clickable U-Net that was trained for seconds, started from a plain nnU-Net of the same plans."""
+    return make_clickable(workspace)

@@ -10,7 +10,13 @@ from nnunetv2_promise.trainers.ablations import (
 )
 from nnunetv2_promise.trainers.comparison import SwinUNETRTrainer, UXNet3DTrainer, nnFormerTrainer
 from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
+from nnunetv2_promise.trainers.interactive_unet import InteractiveUNetTrainer
 from nnunetv2_promise.trainers.lengths import (
+    InteractiveUNetTrainer_1epoch,
+    InteractiveUNetTrainer_5epochs,
+    InteractiveUNetTrainer_20epochs,
+    InteractiveUNetTrainer_50epochs,
+    InteractiveUNetTrainer_100epochs,
     ProMISeInteractiveTrainer_1epoch,
     ProMISeInteractiveTrainer_5epochs,
     ProMISeInteractiveTrainer_20epochs,
@@ -25,6 +31,7 @@ from nnunetv2_promise.trainers.lengths import (
     ProMISeTrainer_500epochs,
 )
 from nnunetv2_promise.trainers.limited import (
+    InteractiveUNetTrainer_limited,
     ProMISeInteractiveTrainer_limited,
     ProMISeTrainer_C_limited,
     ProMISeTrainer_limited,
@@ -41,6 +48,13 @@ from nnunetv2_promise.trainers.limited import (
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 
 __all__ = [
+    "InteractiveUNetTrainer",
+    "InteractiveUNetTrainer_1epoch",
+    "InteractiveUNetTrainer_5epochs",
+    "InteractiveUNetTrainer_20epochs",
+    "InteractiveUNetTrainer_50epochs",
+    "InteractiveUNetTrainer_100epochs",
+    "InteractiveUNetTrainer_limited",
     "ProMISeInteractiveTrainer",
     "ProMISeInteractiveTrainer_1epoch",
     "ProMISeInteractiveTrainer_5epochs",

@@ -1,8 +1,12 @@
-"""Shorter and longer trainings; an epoch is one random patch for each training case."""
+"""Shorter and longer trainings.
+
+An epoch of ProMISe is one random patch for each training case, one of a U-Net nnU-Net's 250 iterations.
+"""
 
 from __future__ import annotations
 
 from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
+from nnunetv2_promise.trainers.interactive_unet import InteractiveUNetTrainer
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 
 
@@ -76,3 +80,33 @@ class ProMISeInteractiveTrainer_500epochs(ProMISeInteractiveTrainer):
     """Five hundred epochs."""
 
     epochs = 500
+
+
+class InteractiveUNetTrainer_1epoch(InteractiveUNetTrainer):
+    """One epoch, to see whether everything runs."""
+
+    epochs = 1
+
+
+class InteractiveUNetTrainer_5epochs(InteractiveUNetTrainer):
+    """Five epochs, to see whether the loss falls."""
+
+    epochs = 5
+
+
+class InteractiveUNetTrainer_20epochs(InteractiveUNetTrainer):
+    """Twenty epochs."""
+
+    epochs = 20
+
+
+class InteractiveUNetTrainer_50epochs(InteractiveUNetTrainer):
+    """Fifty epochs."""
+
+    epochs = 50
+
+
+class InteractiveUNetTrainer_100epochs(InteractiveUNetTrainer):
+    """A hundred epochs."""
+
+    epochs = 100

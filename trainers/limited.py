@@ -14,6 +14,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.trainers import ablations
 from nnunetv2_promise.trainers.comparison import SwinUNETRTrainer, UXNet3DTrainer, nnFormerTrainer
 from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
+from nnunetv2_promise.trainers.interactive_unet import InteractiveUNetTrainer
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 from nnunetv2_promise.trainers.restartable import RestartableTraining
 
@@ -195,3 +196,7 @@ class ProMISeTrainer_C_limited(LimitedTraining, ablations.ProMISeTrainer_C):
 
 class ProMISeInteractiveTrainer_limited(LimitedTraining, ProMISeInteractiveTrainer):
     """ProMISe that corrects, within a budget."""
+
+
+class InteractiveUNetTrainer_limited(LimitedTraining, InteractiveUNetTrainer):
+    """The clickable U-Net within a budget."""

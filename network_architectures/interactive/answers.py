@@ -11,8 +11,8 @@ from nnunetv2_promise.network_architectures.interactive.channels import PREVIOUS
 def choose_labels(logits: Tensor, channels: Tensor) -> Tensor:
     """The label that each patch is asked for.
 
-    It is the one that is most probable under the first positive click. A patch without a positive click is asked for
-    the label that the previous mask holds most of.
+    It is the one that the previous mask holds most of, since further clicks fall where the network errs. Without a mask
+    it is the one that is most probable under the first positive click.
 
     Args:
         logits: (B, 1 + L, D, H, W), background first.
@@ -28,7 +28,7 @@ def choose_labels(logits: Tensor, channels: Tensor) -> Tensor:
     under_click = labels.gather(2, points.clamp(min=0).view(-1, 1, 1).expand(-1, labels.shape[1], 1))[..., 0]
     previous = channels[:, PREVIOUS_MASK].flatten(1)[:, None]  # B, 1, V
     under_mask = (logits.softmax(1)[:, 1:].flatten(2) * previous).sum(2)
-    return torch.where((points >= 0)[:, None], under_click, under_mask).argmax(1)
+    return torch.where(previous.any(2), under_mask, under_click).argmax(1)
 
 
 def object_logits(logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from nnunetv2_promise.cli.common import run_command
 
@@ -23,6 +24,11 @@ _PLANNERS = (
     "ProMISeTinyPlanner",
     "ProMISeInteractivePlanner",
     "ProMISeInteractiveTinyPlanner",
+    "InteractiveUNetPlanner",
+    "InteractiveUNetTinyPlanner",
+    "InteractiveUNetResEncMPlanner",
+    "InteractiveUNetResEncLPlanner",
+    "InteractiveUNetResEncXLPlanner",
 )
 
 
@@ -50,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
         "'tumour' stands for every label named tumour, cancer or lesion",
     )
     parser.add_argument("-pl", choices=_PLANNERS, default=_PLANNERS[0], help="planner (default: %(default)s)")
+    parser.add_argument(
+        "--start_from",
+        metavar="FOLDER",
+        type=Path,
+        help="model folder of nnInteractive whose architecture, patch and weights are taken over for fine-tuning",
+    )
     parser.add_argument(
         "-gpu_memory_target", metavar="GB", type=_positive, help="GPU memory that training may take (default: 8)"
     )
@@ -94,10 +106,17 @@ def _plan_and_preprocess(args: argparse.Namespace) -> None:
         gpu_memory_target_gb=args.gpu_memory_target,
         plans_name=args.overwrite_plans_name,
         target_spacing_mm=args.overwrite_target_spacing,
+        start_from=args.start_from,
     )
     if not args.no_pp:
         run.preprocess(name, plans_name, num_processes=num_processes)
-        _logger.info("Train with: nnUNetv2_train %d %s 0 -tr ProMISeTrainer -p %s", args.d, args.c, plans_name)
+        _logger.info("Train with: nnUNetv2_train %d %s 0 -tr %s -p %s", args.d, args.c, _trainer(args.pl), plans_name)
+
+
+def _trainer(planner: str) -> str:
+    """The trainer that a planner's plans are for."""
+    families = ("InteractiveUNet", "ProMISeInteractive", "ProMISe")
+    return next(family for family in families if planner.startswith(family)) + "Trainer"
 
 
 def _dataset(args: argparse.Namespace, num_processes: int) -> str:

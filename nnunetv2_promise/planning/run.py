@@ -6,7 +6,9 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprint_dataset,
@@ -21,12 +23,30 @@ from nnunetv2_promise.planning.fingerprint import ObjectFingerprintExtractor
 from nnunetv2_promise.planning.interactive_planners import ProMISeInteractivePlanner, ProMISeInteractiveTinyPlanner
 from nnunetv2_promise.planning.planner import CONFIGURATION, ProMISePlanner
 from nnunetv2_promise.planning.tiny_planner import ProMISeTinyPlanner
+from nnunetv2_promise.planning.unet_planners import (
+    InteractiveUNetPlanner,
+    InteractiveUNetResEncLPlanner,
+    InteractiveUNetResEncMPlanner,
+    InteractiveUNetResEncXLPlanner,
+    InteractiveUNetTinyPlanner,
+    UNetPlanning,
+)
 
 _logger = logging.getLogger(__name__)
 
-PLANNERS: dict[str, type[ProMISePlanner]] = {
+PLANNERS: dict[str, type[ProMISePlanner] | type[UNetPlanning]] = {
     planner.__name__: planner
-    for planner in (ProMISePlanner, ProMISeTinyPlanner, ProMISeInteractivePlanner, ProMISeInteractiveTinyPlanner)
+    for planner in (
+        ProMISePlanner,
+        ProMISeTinyPlanner,
+        ProMISeInteractivePlanner,
+        ProMISeInteractiveTinyPlanner,
+        InteractiveUNetPlanner,
+        InteractiveUNetTinyPlanner,
+        InteractiveUNetResEncMPlanner,
+        InteractiveUNetResEncLPlanner,
+        InteractiveUNetResEncXLPlanner,
+    )
 }
 
 
@@ -54,6 +74,7 @@ def plan(
     gpu_memory_target_gb: float | None = None,
     plans_name: str | None = None,
     target_spacing_mm: Sequence[float] | None = None,
+    start_from: Path | None = None,
 ) -> str:
     """Plan and write the plans file.
 
@@ -63,16 +84,22 @@ def plan(
         gpu_memory_target_gb: GPU memory for training; the planner's default if None.
         plans_name: Name of the plans; the planner's default if None.
         target_spacing_mm: (z, y, x) spacing instead of the planned one.
+        start_from: Model folder of nnInteractive's form whose architecture, patch and weights are taken over.
 
     Returns:
         The name of the plans.
 
     Raises:
-        UserError: As ``ProMISePlanner``.
+        UserError: As ``ProMISePlanner`` and ``UNetPlanning``, or if ``start_from`` is given to another planner.
     """
+    planner_class: Any = PLANNERS[planner]
+    if start_from is not None:
+        if not issubclass(planner_class, UNetPlanning):
+            raise UserError(f"--start_from needs a planner of U-Nets, not {planner}; use -pl InteractiveUNetPlanner.")
+        planner_class = partial(planner_class, start_from=start_from)
     _, identifier = plan_experiment_dataset(
         dataset_id,
-        PLANNERS[planner],
+        planner_class,
         gpu_memory_target_in_gb=gpu_memory_target_gb,
         overwrite_plans_name=plans_name,
         overwrite_target_spacing=None if target_spacing_mm is None else tuple(target_spacing_mm),

@@ -11,6 +11,15 @@ from nnunetv2_promise.files import atomic_path, write_json
 from nnunetv2_promise.training.trainer_protocol import PromptTraining
 
 PACKAGES = ("nnunetv2-promise", "nnunetv2", "torch", "batchgenerators", "batchgeneratorsv2", "monai", "numpy")
+_KNOBS = (
+    "target",
+    "boundary_weight",
+    "object_points",
+    "random_points",
+    "entrance_lr_factor",
+    "click_weight",
+    "zoom_share",
+)
 
 
 def write_run_record(trainer: PromptTraining) -> None:
@@ -27,10 +36,7 @@ def write_run_record(trainer: PromptTraining) -> None:
         "batch_size": trainer.batch_size,
         "initial_lr": trainer.initial_lr,
         "foreground_share": trainer.oversample_foreground_percent,
-        "target": trainer.target,
-        "boundary_weight": trainer.boundary_weight,
-        "object_points": trainer.object_points,
-        "random_points": trainer.random_points,
+        **{name: getattr(trainer, name) for name in _KNOBS if hasattr(trainer, name)},
         "device": str(trainer.device),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},

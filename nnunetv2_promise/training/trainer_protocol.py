@@ -39,6 +39,7 @@ class PromptTraining(Protocol):
     do_split: Callable[[], tuple[list[str], list[str]]]
     get_tr_and_val_datasets: Callable[[], tuple[Any, Any]]
     get_training_transforms: Callable[..., Any]
+    _get_deep_supervision_scales: Callable[[], Any]
     get_validation_transforms: Callable[..., Any]
     configure_rotation_dummyDA_mirroring_and_inital_patch_size: Callable[[], tuple[Any, ...]]  # noqa: N815
 

@@ -127,12 +127,12 @@ def test_object_logits_of_one_label_are_the_logits():
     assert object_logits(logits, torch.tensor([0])) is logits
 
 
-def test_choose_labels_follows_the_first_click_then_the_mask():
+def test_choose_labels_follows_the_mask_then_the_first_click():
     logits, channels = torch.zeros(3, 3, *SIZE), empty_channels(3, SIZE)
     logits[:, 1, :8], logits[:, 2, 8:] = 5, 5  # label 1 in front, label 2 behind
     click(channels[0], (12, 8, 8), positive=True)
     click(channels[0], (2, 8, 8), positive=True)
     click(channels[1], (2, 8, 8), positive=True)
     channels[2, 0, 12:14] = 1
-    click(channels[2], (13, 2, 2), positive=False)
+    click(channels[2], (2, 2, 2), positive=True)  # on a voxel that the network gives to the other label
     assert choose_labels(logits, channels).tolist() == [1, 0, 1]

@@ -1,0 +1,33 @@
+"""What the plans say about a clickable U-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nnunetv2_promise.errors import UserError
+
+CLICKABLE_UNET = "nnunetv2_promise.network_architectures.InteractiveUNet"
+UNETS = (
+    "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
+)
+INTERACTIVE_KEY = "interactive"
+"""Key of a configuration; its value may hold ``start_from``, a checkpoint to fine-tune, and the planner's reasons."""
+
+
+def prompt_form(configuration: Mapping[str, Any]) -> str:
+    """How interactions enter the network of a configuration: ``"decoder"`` or ``"input"``.
+
+    Raises:
+        UserError: If the configuration was not planned for a clickable U-Net.
+    """
+    if INTERACTIVE_KEY not in configuration:
+        raise UserError(
+            "These plans are not for a clickable U-Net (voxel space, z-score); plan with "
+            "nnUNetv2_promise_plan_and_preprocess -pl InteractiveUNetPlanner and train with -p InteractiveUNetPlans."
+        )
+    architecture = configuration["architecture"]
+    if architecture["network_class_name"] != CLICKABLE_UNET:
+        return "input"  # nnU-Net's own class, as in published models of nnInteractive
+    return architecture["arch_kwargs"].get("prompts", "decoder")

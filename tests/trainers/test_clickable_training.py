@@ -1,0 +1,90 @@
+"""The clickable U-Net through the real commands: plans, start, what the folder holds, automatic masks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from clickable_workspace import CLICKABLE_PLANS, TRAINER, Clickable
+from commands import DATASET_ID, PLANS
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.network_architectures.weights.weight_files import read_weight_file
+from nnunetv2_promise.planning.nninteractive_folder import read_nninteractive_folder
+from nnunetv2_promise.trainers import InteractiveUNetTrainer
+from nnunetv2_promise.trainers.interactive_unet import EntrancePolyLR
+
+
+def test_plans_keep_voxels_and_axes_and_name_the_clickable_network(clickable: Clickable):
+    plans = json.loads((clickable.workspace.preprocessed / f"{CLICKABLE_PLANS}.json").read_text())
+    assert plans["transpose_forward"] == [0, 1, 2]
+    assert list(plans["configurations"]) == ["3d_fullres"]
+    configuration = PlansManager(plans).get_configuration("3d_fullres")
+    assert configuration.normalization_schemes == ["ZScoreNormalization"]
+    assert configuration.use_mask_for_norm == [False]
+    for name in ("data", "seg", "probabilities"):
+        assert configuration.configuration[f"resampling_fn_{name}"] == "no_resampling_hack"
+    assert configuration.network_arch_class_name == "nnunetv2_promise.network_architectures.InteractiveUNet"
+    assert configuration.network_arch_init_kwargs["labels"] == 2
+    assert configuration.network_arch_init_kwargs["prompts"] == "decoder"
+
+
+def test_pretrained_weights_of_a_plain_nnunet_are_taken_over_with_their_heads(clickable: Clickable):
+    assert "Segmentation heads of" in clickable.log
+    assert "checkpoint_final.pth: taken over." in clickable.log
+
+
+def test_the_trained_folder_is_one_of_nninteractive(clickable: Clickable):
+    folder = read_nninteractive_folder(clickable.model)
+    assert folder.configuration_name == "3d_fullres"
+    assert folder.inference_info["supported_interactions"]["points"]
+    assert not folder.inference_info["supported_interactions"]["bbox3d"]
+    assert (clickable.model / "LICENSE").read_text().startswith("No licence stated")
+    assert not any(key.startswith(("module.", "_orig_mod.")) for key in folder.weights)
+
+
+def test_entrances_have_been_trained(clickable: Clickable):
+    weights = read_weight_file(clickable.model / "fold_0" / "checkpoint_final.pth")["network_weights"]
+    for level in range(3):
+        assert weights[f"entrances.seg_layers.{level}.zero_conv.weight"].any()
+
+
+def test_validation_tells_dice_without_and_with_clicks(clickable: Clickable):
+    folder = clickable.model / "fold_0" / "validation"
+    assert (folder / "summary.json").is_file()
+    clicks = json.loads((folder / "clicks.json").read_text())
+    assert len(clicks["mean_dice"]) == 6
+    assert all(0 <= value <= 1 for row in clicks["objects"] for value in row["dice"])
+    assert clicks["mean_dice"][5] > clicks["mean_dice"][0]
+
+
+def test_stock_predict_gives_the_automatic_mask(clickable: Clickable, tmp_path):
+    command = ("nnUNetv2_predict", "-i", clickable.workspace.images, "-o", tmp_path, "-d", DATASET_ID)
+    model = ("-c", "3d_fullres", "-f", "0", "-tr", TRAINER, "-p", CLICKABLE_PLANS, "-device", "cpu")
+    clickable.workspace.run(*command, *model, "-npp", "1", "-nps", "1", nnUNet_promise_minutes="1")
+    masks = sorted(tmp_path.glob("*.nii.gz"))
+    assert len(masks) == 2
+    assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(masks[0]))))) <= {0, 1, 2}
+
+
+def test_plans_of_another_kind_end_in_a_sentence(clickable: Clickable, monkeypatch):
+    folders = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    for variable in folders:
+        monkeypatch.setenv(variable, clickable.workspace.environment()[variable])
+    plans = json.loads((clickable.workspace.preprocessed / f"{PLANS}.json").read_text()) | {"continue_training": False}
+    dataset = json.loads((clickable.workspace.preprocessed / "dataset.json").read_text())
+    with pytest.raises(UserError, match="not for a clickable U-Net"):
+        InteractiveUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
+
+
+def test_entrances_learn_faster_by_their_factor():
+    slow, fast = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    groups = [{"params": [slow], "lr_factor": 1.0}, {"params": [fast], "lr_factor": 10.0}]
+    optimizer = torch.optim.AdamW(groups, 1e-3)
+    EntrancePolyLR(optimizer, 1e-3, 10).step(5)
+    expected = 1e-3 * 0.5**0.9
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected, 10 * expected])

@@ -1,0 +1,54 @@
+"""Corrective clicks with a network whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_promise.network_architectures.interactive.channels import (
+    NEGATIVE_POINTS,
+    POSITIVE_POINTS,
+    PREVIOUS_MASK,
+)
+from nnunetv2_promise.training.click_validation import CLICKS, correct_object, dice
+
+PATCH = (16, 16, 16)
+
+
+def _follow_clicks(x: torch.Tensor) -> torch.Tensor:
+    """Answers with the mask, with what is near to positive clicks, without what is near to negative ones."""
+    interactions = x[:, 1:]
+    wanted = (interactions[:, PREVIOUS_MASK] > 0) | (interactions[:, POSITIVE_POINTS] > 0.5)
+    wanted &= interactions[:, NEGATIVE_POINTS] <= 0.5
+    return torch.stack([~wanted, wanted], dim=1).float()
+
+
+def _correct(truth, mask, network=_follow_clicks):
+    image = torch.zeros(1, *truth.shape)
+    return correct_object(network, image, truth, mask, patch_size=PATCH, spacing_zyx_mm=(1, 1, 1))
+
+
+def test_each_click_repairs_what_it_falls_on():
+    truth, mask = np.zeros((2, 24, 24, 24), dtype=bool)
+    truth[4:8, 4:8, 4:8] = True
+    mask[18:22, 18:22, 18:22] = True
+    scores = _correct(truth, mask)
+    assert len(scores) == CLICKS + 1
+    assert 0 == scores[0] < scores[1] < scores[2]  # one error was missed, the other spilled
+    assert scores == sorted(scores)
+
+
+def test_a_perfect_mask_is_not_clicked():
+    truth = np.zeros((16, 16, 16), dtype=bool)
+    truth[2:4, 2:4, 2:4] = True
+
+    def never(x):
+        raise AssertionError("clicked")
+
+    assert _correct(truth, truth.copy(), never) == [1.0] * (CLICKS + 1)
+
+
+def test_dice_by_hand():
+    truth = np.array([[[True, True, False]]])
+    assert dice(np.array([[[True, False, True]]]), truth) == pytest.approx(0.5)

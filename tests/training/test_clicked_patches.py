@@ -1,0 +1,90 @@
+"""Objects of a batch and clicks on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nnunetv2_promise.network_architectures.interactive.channels import (
+    NEGATIVE_POINTS,
+    POSITIVE_POINTS,
+    PREVIOUS_MASK,
+    zoomed_ball,
+)
+from nnunetv2_promise.training.clicked_patches import ClickedPatches, choose_objects, touching
+
+
+def test_choose_objects_takes_one_component_of_one_label():
+    labels = torch.zeros(3, 1, 12, 12, 12, dtype=torch.int16)
+    labels[0, 0, 1:4, 1:4, 1:4] = 1
+    labels[0, 0, 8:11, 8:11, 8:11] = 1
+    labels[1, 0, 5:7, 5:7, 5:7] = 2
+    objects, chosen = choose_objects(labels, [1, 2], np.random.default_rng(0))
+    assert objects.flatten(1).sum(1).tolist() == [27, 8, 0]
+    assert chosen[:2].tolist() == [0, 1]
+    assert bool((labels[0][objects[0]] == 1).all())
+
+
+def test_choose_objects_draws_labels_alike_however_large():
+    labels = torch.zeros(1, 1, 8, 8, 8, dtype=torch.int16)
+    labels[0, 0, :4] = 1
+    labels[0, 0, 7, 7, 7] = 2
+    rng = np.random.default_rng(0)
+    share = np.mean([int(choose_objects(labels, [1, 2], rng)[1]) for _ in range(200)])
+    assert 0.4 < share < 0.6
+
+
+def test_touching_keeps_components_that_overlap():
+    mask = torch.zeros(1, 1, 6, 6, 6, dtype=torch.bool)
+    mask[..., 0, 0, 0] = mask[..., 1, 1, 1] = True  # one component: corners touch
+    mask[..., 5, 5, 5] = True
+    wanted = torch.zeros_like(mask)
+    wanted[..., 1, 1, 1] = True
+    kept = touching(mask, wanted)
+    assert kept.sum() == 2
+    assert not kept[..., 5, 5, 5]
+
+
+def test_clicks_fall_on_errors_with_their_sign():
+    objects = torch.zeros(1, 1, 12, 12, 12, dtype=torch.bool)
+    objects[..., 2:5, 2:5, 2:5] = True
+    patches = ClickedPatches(objects, np.random.default_rng(0))
+    patches.add_clicks(1, "central")
+    first = patches.channels
+    assert objects[0, 0][first[0, POSITIVE_POINTS] == 1].tolist() == [True]
+    spill = objects.clone()
+    spill[..., 8:11, 8:11, 8:11] = True
+    patches.set_mask(spill)
+    patches.add_clicks(1, "central")
+    assert (spill & ~objects)[0, 0][patches.channels[0, NEGATIVE_POINTS] == 1].tolist() == [True]
+    assert patches.channels[0, PREVIOUS_MASK].sum() == 54
+    assert first[0, PREVIOUS_MASK].sum() == 0  # earlier channels stay as autograd saw them
+
+
+def test_clicks_on_a_right_mask_say_what_is_true():
+    objects = torch.ones(1, 1, 8, 8, 8, dtype=torch.bool)
+    patches = ClickedPatches(objects, np.random.default_rng(0))
+    patches.set_mask(objects)
+    patches.add_clicks(3, "uniform")
+    assert patches.channels[0, POSITIVE_POINTS].any()
+    assert not patches.channels[0, NEGATIVE_POINTS].any()
+
+
+def test_clicks_in_a_zoomed_patch_have_the_engines_size():
+    objects = torch.zeros(1, 1, 24, 24, 24, dtype=torch.bool)
+    objects[..., 12, 12, 12] = True
+    patches = ClickedPatches(objects, np.random.default_rng(0), zooms=torch.tensor([4.0]))
+    patches.add_clicks(1, "uniform")
+    torch.testing.assert_close(patches.channels[0, POSITIVE_POINTS].sum(), zoomed_ball(4.0).sum())
+
+
+def test_ignored_voxels_are_never_clicked():
+    objects = torch.zeros(1, 1, 8, 8, 8, dtype=torch.bool)
+    objects[..., :2, :, :] = True
+    ignored = torch.zeros_like(objects)
+    ignored[..., 0, :, :] = True
+    patches = ClickedPatches(objects, np.random.default_rng(0), ignored=ignored)
+    for _ in range(10):
+        patches.add_clicks(1, "uniform")
+    brightest = int(patches.channels[0, POSITIVE_POINTS].argmax())
+    assert brightest // 64 == 1

@@ -1,0 +1,52 @@
+"""Heads of a pretrained U-Net, which nnU-Net leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.training.pretrained_heads import pretrained_weights_of_command, take_over_heads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nnUNetv2_train", "4", "3d_fullres", "0", "-pretrained_weights", "a.pth", "-tr", "T"], Path("a.pth")),
+        (["nnUNetv2_train", "4", "3d_fullres", "0", "-tr", "T", "--npz"], None),
+        ([], None),
+    ],
+)
+def test_the_command_names_the_file(arguments, expected):
+    assert pretrained_weights_of_command(arguments) == expected
+
+
+class _Network(nn.Module):
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.decoder = nn.Module()
+        self.decoder.seg_layers = nn.ModuleList([nn.Conv3d(2, heads, 1)])
+        self.other = nn.Linear(2, 2)
+
+
+def test_heads_are_copied_and_nothing_else(tmp_path):
+    theirs, ours = _Network(3), _Network(3)
+    before = ours.other.weight.clone()
+    torch.save({"network_weights": theirs.state_dict()}, tmp_path / "w.pth")
+    assert take_over_heads(ours, tmp_path / "w.pth")
+    torch.testing.assert_close(ours.decoder.seg_layers[0].weight, theirs.decoder.seg_layers[0].weight)
+    torch.testing.assert_close(ours.other.weight, before)
+
+
+def test_heads_for_other_labels_stay(tmp_path):
+    torch.save({"network_weights": _Network(2).state_dict()}, tmp_path / "w.pth")
+    assert not take_over_heads(_Network(3), tmp_path / "w.pth")
+
+
+def test_a_file_without_weights_ends_in_a_sentence(tmp_path):
+    torch.save({"a": 1}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="nnU-Net did not write it"):
+        take_over_heads(_Network(3), tmp_path / "w.pth")

@@ -1,0 +1,71 @@
+"""Zoomed patches: more of the scan at the size of a patch."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+
+from nnunetv2_promise.training.zoomed_loading import AUTOZOOM_FACTORS, Shrink, ZoomingDataLoader
+
+SHAPE = (48, 48, 48)
+
+
+class _Scan:
+    """One case: the image holds each voxel's z, the label is a cube in the middle."""
+
+    identifiers = ("case",)
+
+    def load_case(self, key):
+        image = np.broadcast_to(np.arange(48, dtype=np.float32)[None, :, None, None], (1, *SHAPE)).copy()
+        labels = np.zeros((1, *SHAPE), dtype=np.int16)
+        labels[0, 16:32, 16:32, 16:32] = 1
+        return image, labels, None, {"class_locations": {1: np.array([[0, 24, 24, 24]])}}
+
+
+def _loader(zoom_share: float) -> ZoomingDataLoader:
+    manager = SimpleNamespace(all_labels=[0, 1], has_ignore_label=False)
+    np.random.seed(0)
+    return ZoomingDataLoader(
+        _Scan(),
+        8,
+        (16, 16, 16),
+        (16, 16, 16),
+        manager,
+        oversample_foreground_percent=1.0,
+        probabilistic_oversampling=True,
+        transforms=ComposeTransforms([]),
+        zoom_share=zoom_share,
+    )
+
+
+def test_no_zoom_gives_plain_patches():
+    batch = next(_loader(0.0))
+    assert batch["zoom"].tolist() == [1] * 8
+    assert batch["data"].shape == (8, 1, 16, 16, 16)
+    torch.testing.assert_close(batch["data"][0, 0, :, 0, 0].diff(), torch.ones(15))
+
+
+def test_zoomed_patches_show_more_of_the_scan_around_the_same_middle():
+    batch = next(_loader(1.0))
+    assert set(batch["zoom"].tolist()) <= set(AUTOZOOM_FACTORS)
+    for image, labels, zoom in zip(batch["data"], batch["target"], batch["zoom"].tolist(), strict=True):
+        steps = image[0, 6:10, 8, 8].diff()
+        torch.testing.assert_close(steps, torch.full((3,), zoom), atol=0.05, rtol=0)
+        assert int(labels[0, 8, 8, 8]) == 1
+        inside = int((labels == 1).sum()) ** (1 / 3)
+        assert inside == pytest.approx(16 / zoom, abs=1)
+
+
+def test_a_patch_that_holds_the_scan_is_not_zoomed():
+    loader = _loader(1.0)
+    assert loader._draw_zoom(np.array([16, 16, 16])) == 1
+    assert loader._draw_zoom(np.array([17, 16, 16])) == 1.5
+
+
+def test_shrink_leaves_what_has_the_size_as_it_is():
+    image = torch.rand(1, 4, 4, 4)
+    assert Shrink((4, 4, 4))(image=image)["image"] is image
