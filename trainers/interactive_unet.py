@@ -17,7 +17,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, autocast, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunetv2_promise.network_architectures.interactive.answers import object_logits
 from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS
 from nnunetv2_promise.network_architectures.weights.weight_files import check_weights, read_weight_file
 from nnunetv2_promise.planning.nninteractive_folder import OUTPUTS
@@ -61,7 +60,7 @@ class InteractiveUNetTrainer(RestartableTraining):
     network: nn.Module
 
     epochs: ClassVar[int] = 200
-    learning_rate: ClassVar[float] = 5e-4
+    learning_rate: ClassVar[float] = 3e-4
     entrance_lr_factor: ClassVar[float] = 10.0
     decay: ClassVar[float] = 3e-5
     schedule: ClassVar[ClickSchedule] = ClickSchedule()
@@ -141,7 +140,7 @@ class InteractiveUNetTrainer(RestartableTraining):
         if self.segments_alone:
             groups.append({"params": [], "lr_factor": self.entrance_lr_factor})
         for name, parameter in self.network.named_parameters():
-            groups[1 if name.startswith("entrances.") else 0]["params"].append(parameter)
+            groups[name.startswith(("entrances.", "corrections."))]["params"].append(parameter)
         optimizer = torch.optim.AdamW(groups, self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, EntrancePolyLR(optimizer, self.initial_lr, self.num_epochs)
 
@@ -260,7 +259,7 @@ class InteractiveUNetTrainer(RestartableTraining):
         """(B, 2, D, H, W) logits of the objects."""
         with self._autocast():
             if self.segments_alone:
-                return object_logits(self.network(features, patches.channels), labels)
+                return self.network(features, patches.channels, labels)
             return self.network(torch.cat([features[0], patches.channels], dim=1))
 
     def _autocast(self) -> contextlib.AbstractContextManager:

@@ -53,6 +53,32 @@ class PromptEntrance(nn.Module):
         return self.zero_conv(self.nonlinearity(self.conv(shrink_channels(channels, size))))
 
 
+class CorrectionHead(nn.Module):
+    """What interactions add to the object's logit at full resolution, given what the decoder knows there.
+
+    The way from a click or a mask to the answer is short here, so that it is learned within few steps: what was right
+    stays, what is clicked changes. Two 3 x 3 x 3 convolutions, then a ``ZeroConv3d``.
+
+    Args:
+        features: Channels of the decoder's finest features.
+        hidden: Channels between the convolutions.
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(features + CHANNELS, hidden, 3, padding=1),
+            nn.LeakyReLU(inplace=True),
+            nn.Conv3d(hidden, hidden, 3, padding=1),
+            nn.LeakyReLU(inplace=True),
+        )
+        self.zero_conv = ZeroConv3d(hidden, 1)
+
+    def forward(self, features: Tensor, channels: Tensor) -> Tensor:
+        """(B, features, D, H, W) and (B, 7, D, H, W) to (B, 1, D, H, W); zero before training."""
+        return self.zero_conv(self.layers(torch.cat([features, channels], dim=1)))
+
+
 def shrink_channels(channels: Tensor, size: Sequence[int]) -> Tensor:
     """Interaction channels on a coarser grid: the mask averaged, the rest by maximum, so that no click vanishes."""
     if tuple(channels.shape[2:]) == tuple(size):

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.interactive.answers import choose_labels, object_logits
 from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS
-from nnunetv2_promise.network_architectures.interactive.prompt_entrance import PromptEntrance, ZeroConv3d
+from nnunetv2_promise.network_architectures.interactive.prompt_entrance import (
+    CorrectionHead,
+    PromptEntrance,
+    ZeroConv3d,
+)
 
 PROMPT_FORMS = ("decoder", "input")
 # nnU-Net leaves out every key with this part when it starts from pretrained weights; a plain U-Net has no entrances.
@@ -23,8 +27,9 @@ class InteractiveUNet(nn.Module):
     """A U-Net of nnU-Net's (PlainConvUNet, ResidualEncoderUNet) that takes nnInteractive's interaction channels.
 
     ``decoder`` form: the encoder sees the image alone and runs once per patch; interactions enter the decoder's levels
-    through convolutions that start at zero. With no interaction it is the plain U-Net with a head per label; with
-    interactions it answers for one label. Its keys are those of the plain U-Net and ``entrances``.
+    and the answer's logit through convolutions that start at zero. With no interaction it is the plain U-Net with a head
+    per label; with interactions it answers for one label. Its keys are those of the plain U-Net, ``entrances`` and
+    ``corrections``.
 
     ``input`` form: the interactions stand beside the image, as in nnInteractive's network; keys of the plain U-Net.
 
@@ -80,6 +85,7 @@ class InteractiveUNet(nn.Module):
             widths = self.encoder.output_channels[::-1]  # deepest first; each level's upsampled feature as the skip
             entrances = nn.ModuleList([PromptEntrance(width, prompt_features) for width in widths])
             self.entrances = nn.ModuleDict({_NOT_IN_PRETRAINED: entrances})
+            self.corrections = nn.ModuleDict({_NOT_IN_PRETRAINED: CorrectionHead(widths[-1], prompt_features)})
 
     def initialize(self, module: nn.Module) -> None:
         """nnU-Net's initialisation of a submodule; convolutions that start at zero stay so."""
@@ -92,39 +98,41 @@ class InteractiveUNet(nn.Module):
             input_size
         )
 
-    def forward(self, x: Tensor | Sequence[Tensor], channels: Tensor | None = None) -> Any:
+    def forward(
+        self, x: Tensor | Sequence[Tensor], channels: Tensor | None = None, labels: Tensor | None = None
+    ) -> Any:
         """Segment a patch.
 
         Args:
             x: (B, C, D, H, W) image; (B, C + 7, D, H, W) with nnInteractive's channels; or what ``encode`` returned.
             channels: (B, 7, D, H, W), with an encoded patch.
+            labels: (B,) long, 0 to L - 1, the labels that an encoded patch is asked for; by ``choose_labels`` if None.
 
         Returns:
-            With an image alone, or an encoded patch without channels: the plain U-Net's logits (B, heads, D, H, W), a
-            list of them under deep supervision. With an image and channels: (B, 2, D, H, W), the object that is asked
-            for. With an encoded patch and channels: (B, heads, D, H, W).
+            Without interactions: the plain U-Net's logits (B, heads, D, H, W), a list of them under deep supervision.
+            With interactions: (B, 2, D, H, W), the object that is asked for.
         """
         if not isinstance(x, Tensor):
-            return self.decode(x, channels)
+            return self.decode(x, channels, labels)
         if self.beside_image or x.shape[1] == self.image_channels:
             return self.decoder(self.encoder(x))
         image, interactions = x.split([self.image_channels, CHANNELS], dim=1)
-        logits = self.decode(self.encoder(image), interactions)
-        return object_logits(logits, choose_labels(logits, interactions))
+        return self.decode(self.encoder(image), interactions)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Features of each level of an image patch (B, C, D, H, W), finest first; they do not depend on prompts."""
         return self.encoder(image)
 
-    def decode(self, skips: Sequence[Tensor], channels: Tensor | None = None) -> Any:
+    def decode(self, skips: Sequence[Tensor], channels: Tensor | None = None, labels: Tensor | None = None) -> Any:
         """Logits of an encoded patch, with interactions or without.
 
         Args:
             skips: What ``encode`` returned.
             channels: (B, 7, D, H, W); None for no interaction.
+            labels: (B,) long, 0 to L - 1, the labels that are asked for; by ``choose_labels`` if None.
 
         Returns:
-            (B, heads, D, H, W); without channels and under deep supervision a list, finest first.
+            Without channels (B, heads, D, H, W), under deep supervision a list, finest first; else (B, 2, D, H, W).
         """
         if channels is None:
             return self.decoder(list(skips))
@@ -134,4 +142,7 @@ class InteractiveUNet(nn.Module):
         for upsample, stage, skip, entrance in levels:
             upsampled = upsample(below) + entrance(channels, skip.shape[2:])
             below = stage(torch.cat([upsampled, skip], dim=1))
-        return self.decoder.seg_layers[-1](below)
+        logits = self.decoder.seg_layers[-1](below)
+        pair = object_logits(logits, choose_labels(logits, channels) if labels is None else labels)
+        background, wanted = pair.split(1, dim=1)
+        return torch.cat([background, wanted + self.corrections[_NOT_IN_PRETRAINED](below, channels)], dim=1)

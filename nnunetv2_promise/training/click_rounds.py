@@ -25,9 +25,9 @@ class ClickSchedule:
         mask_share: Share of steps that start from the automatic mask; the others start from nothing.
     """
 
-    rounds: int = 3
-    several_share: float = 0.3
-    mask_share: float = 0.5
+    rounds: int = 2
+    several_share: float = 0.5
+    mask_share: float = 0.75
 
     def draw(self, rng: np.random.Generator) -> tuple[int, Density]:
         """How many clicks the next round adds, and where in an error they fall."""

@@ -54,12 +54,14 @@ def test_decoder_form_with_the_plain_weights_equals_the_plain_network_before_tra
     plain, ours = _plain(unet, 1, 3), _ours(unet, 1 + CHANNELS, 2, labels=2)
     missing, unexpected = ours.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected
-    assert all(key.startswith("entrances.seg_layers.") for key in missing)
+    assert all(key.startswith(("entrances.seg_layers.", "corrections.seg_layers.")) for key in missing)
     image, interactions = torch.randn(2, 1, *SIZE), torch.rand(2, CHANNELS, *SIZE)
     with torch.no_grad():
         expected = plain(image)
         torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-6)
-        torch.testing.assert_close(ours.decode(ours.encode(image), interactions), expected, rtol=0, atol=1e-6)
+        labels = torch.tensor([1, 0])
+        answered = ours.decode(ours.encode(image), interactions, labels)
+        torch.testing.assert_close(answered, object_logits(expected, labels), rtol=0, atol=1e-6)
 
 
 def test_decoder_form_after_training_listens_to_clicks_but_the_automatic_mask_does_not():
@@ -67,7 +69,7 @@ def test_decoder_form_after_training_listens_to_clicks_but_the_automatic_mask_do
     ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=1)
     image, channels = torch.randn(1, 1, *SIZE), empty_channels(1, SIZE)
     before = ours(image)
-    for parameter in ours.entrances.parameters():
+    for parameter in (*ours.entrances.parameters(), *ours.corrections.parameters()):
         torch.nn.init.normal_(parameter)
     click(channels[0], (8, 8, 8), positive=True)
     with torch.no_grad():
@@ -95,6 +97,7 @@ def test_initialisation_leaves_entrances_at_zero_and_the_rest_not():
     for entrance in network.entrances["seg_layers"]:
         assert not entrance.zero_conv.weight.any()
         assert entrance.conv.weight.any()
+    assert not network.corrections["seg_layers"].zero_conv.weight.any()
     assert network.decoder.stages[0].convs[0].conv.weight.any()
 
 
