@@ -27,9 +27,9 @@ class InteractiveUNet(nn.Module):
     """A U-Net of nnU-Net's (PlainConvUNet, ResidualEncoderUNet) that takes nnInteractive's interaction channels.
 
     ``decoder`` form: the encoder sees the image alone and runs once per patch; interactions enter the decoder's levels
-    and the answer's logit through convolutions that start at zero. With no interaction it is the plain U-Net with a head
-    per label; with interactions it answers for one label. Its keys are those of the plain U-Net, ``entrances`` and
-    ``corrections``.
+    and the answer's logit through convolutions that start at zero. With no interaction it is the plain U-Net with a
+    head per label; with interactions it answers for one label. Its keys are those of the plain U-Net, ``entrances``
+    and ``corrections``.
 
     ``input`` form: the interactions stand beside the image, as in nnInteractive's network; keys of the plain U-Net.
 
