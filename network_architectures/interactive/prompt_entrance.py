@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS
+from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS, PREVIOUS_MASK
+
+MASK_LOGIT = 4.0
 
 
 class ZeroConv3d(nn.Conv3d):
@@ -56,8 +58,9 @@ class PromptEntrance(nn.Module):
 class CorrectionHead(nn.Module):
     """What interactions add to the object's logit at full resolution, given what the decoder knows there.
 
-    The way from a click or a mask to the answer is short here, so that it is learned within few steps: what was right
-    stays, what is clicked changes. Two 3 x 3 x 3 convolutions, then a ``ZeroConv3d``.
+    The way from a click to the answer is short here, so that it is learned within few steps: two 3 x 3 x 3 convolutions,
+    then a ``ZeroConv3d``. A previous mask speaks for itself with a learned weight, so that what was right stays: the
+    engine centres its patch on each click, and a patch that is half outside of the scan misleads the U-Net.
 
     Args:
         features: Channels of the decoder's finest features.
@@ -73,10 +76,17 @@ class CorrectionHead(nn.Module):
             nn.LeakyReLU(inplace=True),
         )
         self.zero_conv = ZeroConv3d(hidden, 1)
+        self.mask_weight = nn.Parameter(torch.tensor(MASK_LOGIT))
 
     def forward(self, features: Tensor, channels: Tensor) -> Tensor:
-        """(B, features, D, H, W) and (B, 7, D, H, W) to (B, 1, D, H, W); zero before training."""
-        return self.zero_conv(self.layers(torch.cat([features, channels], dim=1)))
+        """(B, features, D, H, W) and (B, 7, D, H, W) to (B, 1, D, H, W).
+
+        Before training it is zero for a patch without a mask, else plus and minus ``MASK_LOGIT`` in the mask and outside.
+        """
+        mask = channels[:, PREVIOUS_MASK : PREVIOUS_MASK + 1]
+        present = mask.flatten(1).any(1).view(-1, 1, 1, 1, 1)
+        kept = self.mask_weight * (2 * mask - 1) * present
+        return kept + self.zero_conv(self.layers(torch.cat([features, channels], dim=1)))
 
 
 def shrink_channels(channels: Tensor, size: Sequence[int]) -> Tensor:

@@ -8,7 +8,8 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.interactive.answers import choose_labels, object_logits
-from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS, click, empty_channels
+from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS, PREVIOUS_MASK, click, empty_channels
+from nnunetv2_promise.network_architectures.interactive.prompt_entrance import MASK_LOGIT
 
 OURS = "nnunetv2_promise.network_architectures.InteractiveUNet"
 PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
@@ -60,8 +61,20 @@ def test_decoder_form_with_the_plain_weights_equals_the_plain_network_before_tra
         expected = plain(image)
         torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-6)
         labels = torch.tensor([1, 0])
+        interactions[:, PREVIOUS_MASK] = 0
         answered = ours.decode(ours.encode(image), interactions, labels)
         torch.testing.assert_close(answered, object_logits(expected, labels), rtol=0, atol=1e-6)
+
+
+def test_decoder_form_leans_on_a_previous_mask_before_training():
+    torch.manual_seed(0)
+    ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=1)
+    image, channels = torch.randn(1, 1, *SIZE), empty_channels(1, SIZE)
+    channels[:, PREVIOUS_MASK, :8] = 1
+    with torch.no_grad():
+        change = (ours(torch.cat([image, channels], 1)) - ours(image))[:, 1]
+    torch.testing.assert_close(change[:, :8], torch.full((1, 8, 16, 16), MASK_LOGIT))
+    torch.testing.assert_close(change[:, 8:], torch.full((1, 8, 16, 16), -MASK_LOGIT))
 
 
 def test_decoder_form_after_training_listens_to_clicks_but_the_automatic_mask_does_not():
