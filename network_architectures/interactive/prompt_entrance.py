@@ -58,9 +58,9 @@ class PromptEntrance(nn.Module):
 class CorrectionHead(nn.Module):
     """What interactions add to the object's logit at full resolution, given what the decoder knows there.
 
-    The way from a click to the answer is short here, so that it is learned within few steps: two 3 x 3 x 3 convolutions,
-    then a ``ZeroConv3d``. A previous mask speaks for itself with a learned weight, so that what was right stays: the
-    engine centres its patch on each click, and a patch that is half outside of the scan misleads the U-Net.
+    The way from a click to the answer is short here, so that it is learned within few steps: two 3 x 3 x 3
+    convolutions, then a ``ZeroConv3d``. A previous mask speaks for itself with a learned weight, so that what was right
+    stays: the engine centres its patch on each click, and a patch that is half outside of the scan misleads the U-Net.
 
     Args:
         features: Channels of the decoder's finest features.
@@ -81,7 +81,7 @@ class CorrectionHead(nn.Module):
     def forward(self, features: Tensor, channels: Tensor) -> Tensor:
         """(B, features, D, H, W) and (B, 7, D, H, W) to (B, 1, D, H, W).
 
-        Before training it is zero for a patch without a mask, else plus and minus ``MASK_LOGIT`` in the mask and outside.
+        Before training: zero for a patch without a mask, else plus and minus ``MASK_LOGIT`` in the mask and outside.
         """
         mask = channels[:, PREVIOUS_MASK : PREVIOUS_MASK + 1]
         present = mask.flatten(1).any(1).view(-1, 1, 1, 1, 1)
