@@ -9,10 +9,12 @@ import torch
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from torch import distributed
 
+from nnunetv2_promise.planning.architectures import CLICKABLE_CLASS
 from nnunetv2_promise.planning.correction_settings import CorrectionSettings
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 from nnunetv2_promise.training.click_scores import click_scores, on_another_object
 from nnunetv2_promise.training.correction_rounds import CorrectionRounds, rounds_loss
+from nnunetv2_promise.training.nninteractive_files import inference_info, write_nninteractive_files
 from nnunetv2_promise.training.patch_corrections import CLICKS, ProtocolClicks, click_dice
 from nnunetv2_promise.training.prompt_sampling import MOST_LABELS
 
@@ -82,6 +84,12 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
             **{name: counts.sum(0) for name, counts in by_click.items()},
             **{f"{name}_by_click": counts.sum(1) for name, counts in by_click.items()},
         }
+
+    def on_train_end(self) -> None:
+        """ProMISe's end; a folder planned in voxel space becomes one that nnInteractive's engine loads."""
+        super().on_train_end()
+        if self.local_rank == 0 and self.configuration_manager.network_arch_class_name == CLICKABLE_CLASS:
+            write_nninteractive_files(self, inference_info(initial_label=True))
 
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
         """nnU-Net's, and a line with the Dice after each click."""
