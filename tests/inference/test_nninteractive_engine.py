@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -16,13 +17,17 @@ import numpy as np
 import pytest
 import torch
 from clickable_workspace import Clickable
+from commands import DATASET_ID, Workspace, shrink
 from nnInteractive.inference.inference_session import nnInteractiveInferenceSession
 from nnInteractive.inference.remote.remote_session import (
     ServerAtCapacityError,
     nnInteractiveRemoteInferenceSession,
 )
 
+from nnunetv2_promise.files import write_json
 from nnunetv2_promise.network_architectures.interactive.channels import NEGATIVE_POINTS, POSITIVE_POINTS
+from nnunetv2_promise.trainers import ProMISeInteractiveTrainer
+from nnunetv2_promise.training.nninteractive_files import inference_info, write_nninteractive_files
 
 SHAPE = (20, 28, 24)
 KEY = "a key"
@@ -95,6 +100,34 @@ def test_engine_takes_a_click_outside_of_the_scan_without_harm(session: nnIntera
 def test_engine_refuses_what_the_model_does_not_take(session: nnInteractiveInferenceSession):
     with pytest.raises(ValueError, match="bounding box"):
         session.add_bbox_interaction([[2, 8], [2, 8], [2, 8]], True)
+
+
+def test_engine_drives_promise_that_corrects(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
+    planner, plans_name = "ProMISeInteractiveTinyPlanner", "ProMISeInteractiveTinyPlans"
+    workspace.run("nnUNetv2_promise_plan_and_preprocess", "-d", DATASET_ID, "-pl", planner, "--no_pp")
+    plans = json.loads((workspace.preprocessed / f"{plans_name}.json").read_text())
+    shrink(plans["configurations"]["3d_fullres"])
+    dataset = json.loads((workspace.preprocessed / "dataset.json").read_text())
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, workspace.environment()[variable])
+    arguments = (plans | {"continue_training": False}, "3d_fullres", 0, dataset, torch.device("cpu"))
+    trainer = ProMISeInteractiveTrainer(*arguments)
+    trainer.initialize()
+    model = Path(trainer.output_folder_base)
+    write_json(plans, model / "plans.json")
+    write_json(dataset, model / "dataset.json")
+    trainer.save_checkpoint(str(model / "fold_0" / "checkpoint_final.pth"))
+    write_nninteractive_files(trainer, inference_info(initial_label=True))
+
+    session = nnInteractiveInferenceSession(device=torch.device("cpu"), torch_n_threads=1, do_autozoom=False)
+    session.initialize_from_trained_model_folder(str(model), 0)
+    session.set_image(scan())
+    session.set_target_buffer(np.zeros(SHAPE, np.uint8))
+    session.add_point_interaction((9, 12, 12), True)
+    first = session.target_buffer.copy()
+    session.add_point_interaction((4, 4, 4), False)
+    assert session.undo()
+    np.testing.assert_array_equal(session.target_buffer, first)
 
 
 @contextmanager
