@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS, PREVIOUS_MASK
 
-MASK_LOGIT = 4.0
+MASK_LOGIT = 8.0
 
 
 class ZeroConv3d(nn.Conv3d):
