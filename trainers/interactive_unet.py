@@ -23,6 +23,7 @@ from nnunetv2_promise.planning.nninteractive_folder import OUTPUTS
 from nnunetv2_promise.planning.unet_settings import INTERACTIVE_KEY, prompt_form
 from nnunetv2_promise.trainers.restartable import RestartableTraining
 from nnunetv2_promise.training.click_rounds import ClickSchedule, backward_rounds
+from nnunetv2_promise.training.click_scores import click_scores
 from nnunetv2_promise.training.click_validation import validate_clicks
 from nnunetv2_promise.training.clicked_patches import ClickedPatches, choose_objects, touching
 from nnunetv2_promise.training.data_loading import make_dataloaders
@@ -32,7 +33,6 @@ from nnunetv2_promise.training.pretrained_heads import pretrained_weights_of_com
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget
 from nnunetv2_promise.training.records import write_run_record
 from nnunetv2_promise.training.supported import check_supported
-from nnunetv2_promise.training.validation import click_scores
 from nnunetv2_promise.training.zoomed_loading import ZoomingDataLoader
 
 Round = Callable[[Sequence[Tensor]], Tensor]
@@ -193,7 +193,8 @@ class InteractiveUNetTrainer(RestartableTraining):
             patches.set_mask(logits[:, 1:] > logits[:, :1])
         target = patches.objects.to(torch.uint8)
         loss = self.click_loss(logits, target, patches.ignored)
-        prompted = PromptedTarget(target, labels, torch.zeros(len(target), 0, 3, dtype=torch.long))
+        nothing = torch.zeros(len(target), 0, 3, dtype=torch.long)
+        prompted = PromptedTarget(target, labels, nothing, target[:, :0], labels[:, None][:, :0])
         scores = click_scores(logits, prompted, len(self.label_manager.foreground_labels), patches.ignored)
         return {"loss": loss.detach().cpu().numpy(), **scores}
 
