@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.objects import Object, crop_to_object
+from nnunetv2_promise.images.objects import Object, find_objects
 
 Where = Literal["random", "centre", "border", "outside", "wrong"]
 DEFAULT_DISTANCE_MM = {"outside": 5.0, "wrong": 20.0}
@@ -171,11 +171,11 @@ def far_background(
         The voxels, with the given ``label``; None if there is none.
     """
     far = label_array_zyx == _BACKGROUND
-    whole = crop_to_object(label_array_zyx == label, label=label)
-    if whole is not None:
-        box = _grown_box(whole, far.shape, distance_mm=distance_mm, spacing_zyx_mm=spacing_zyx_mm)
-        slack_mm = _TOLERANCE_VOXELS * min(spacing_zyx_mm)
-        far[box] &= _distances_mm(whole, box, spacing_zyx_mm) >= distance_mm - slack_mm
+    slack_mm = _TOLERANCE_VOXELS * min(spacing_zyx_mm)
+    # One component after the other: a box around all of them may be the whole image, whose distances fill gigabytes.
+    for item in find_objects(label_array_zyx, [label]):
+        box = _grown_box(item, far.shape, distance_mm=distance_mm, spacing_zyx_mm=spacing_zyx_mm)
+        far[box] &= _distances_mm(item, box, spacing_zyx_mm) >= distance_mm - slack_mm
     return Object(label=label, start_zyx=(0, 0, 0), mask=far) if far.any() else None
 
 
