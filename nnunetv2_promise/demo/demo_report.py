@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from nnunetv2_promise.demo.pipeline import Layout
 
 _INTRODUCTION = (
-    "The scans are generated. Several lesions stand in each, all drawn from one distribution, and only one of them is "
-    "labelled, at random. An image alone cannot tell which: the click does. The test scans and their truth took no "
-    "part in planning or training."
+    "The scans are generated. Several lesions stand in each, all drawn from one distribution, and all of them are "
+    "labelled. A click asks for one of them: the mask has to hold that one and leave its neighbours out. The test scans "
+    "and their truth took no part in planning or training."
 )
 _KEY = (
     (figures.MASK, "mask"),
@@ -46,13 +46,13 @@ def write_report(layout: Layout, clicks: Sequence[ScoredClick]) -> None:
     parts = [
         page.paragraph(_INTRODUCTION),
         _headline_numbers(results, tolerance_mm),
-        page.heading("Scores of the labelled lesions"),
+        page.heading("Scores of one lesion in each scan"),
         _score_table(scores, results),
         page.heading("Training"),
         _training(layout),
-        page.heading("One click on the labelled lesion"),
+        page.heading("One click in each scan"),
         page.colour_key(_KEY),
-        *_labelled_lesions(layout, scores),
+        *_chosen_lesions(layout, scores),
         page.heading("A click on every lesion"),
         page.paragraph("The same scans, the same network: each click has to give its own lesion."),
         page.colour_key(_KEY),
@@ -92,12 +92,12 @@ def _training(layout: Layout) -> str:
     return page.picture(figures.training_curve(curve), "loss and Dice over epochs")
 
 
-def _labelled_lesions(layout: Layout, scores: Sequence[CaseScore]) -> list[str]:
+def _chosen_lesions(layout: Layout, scores: Sequence[CaseScore]) -> list[str]:
     """For each test scan the three planes through its click."""
     prompts = load_prompt_file(layout.test_images / PROMPTS_NAME)
     parts = []
     for score in scores:
-        lesion = _labelled_lesion(layout.data.test_labels, layout.data.test_lesions, score.case)
+        lesion = _chosen_lesion(layout.data.test_labels, layout.data.test_lesions, score.case)
         view = _view(layout, prompts, score.case, score.case, lesion, layout.predictions)
         parts.append(page.heading(score.case, level=3))
         parts.append(page.paragraph(f"Dice {score.dice:.3f}, NSD {score.nsd:.3f}", quiet=True))
@@ -130,8 +130,8 @@ def _view(layout: Layout, prompts: PromptFile, name: str, case: str, lesion: int
     )
 
 
-def _labelled_lesion(labels: Path, lesions: Path, case: str) -> int:
-    """Which lesion of a scan carries the label."""
+def _chosen_lesion(labels: Path, lesions: Path, case: str) -> int:
+    """Which lesion of a scan was chosen."""
     import SimpleITK as sitk  # noqa: N813
 
     label, lesion_map = (

@@ -21,7 +21,7 @@ class DemoData:
 
     Attributes:
         task: The MSD folder: dataset.json, imagesTr, labelsTr, imagesTs.
-        test_labels: CASE.nii.gz, the one labelled lesion of each test scan; kept apart from the task.
+        test_labels: CASE.nii.gz, one lesion of each test scan, chosen at random; kept apart from the task.
         test_lesions: CASE.nii.gz, every lesion of each test scan as 1..n.
     """
 
@@ -50,17 +50,17 @@ def generate(folder: Path, *, training: int = 24, test: int = 8, seed: int = 0) 
         scan = make_scan(np.random.default_rng([seed, number]), oblique=number % 3 == 2)
         if number < training:
             _write(scan.image, data.task / "imagesTr" / f"{case}.nii.gz")
-            _write(_target(scan), data.task / "labelsTr" / f"{case}.nii.gz")
+            _write(_mask(scan.lesions > 0), data.task / "labelsTr" / f"{case}.nii.gz")
         else:
             _write(scan.image, data.task / "imagesTs" / f"{case}.nii.gz")
-            _write(_target(scan), data.test_labels / f"{case}.nii.gz")
+            _write(_mask(scan.lesions == scan.chosen), data.test_labels / f"{case}.nii.gz")
             _write(scan.lesions, data.test_lesions / f"{case}.nii.gz")
     write_json(_description(cases[:training], cases[training:]), data.task / "dataset.json")
     return data
 
 
-def _target(scan: Scan) -> sitk.Image:
-    return sitk.Cast(scan.lesions == scan.target, sitk.sitkUInt8)
+def _mask(voxels: sitk.Image) -> sitk.Image:
+    return sitk.Cast(voxels, sitk.sitkUInt8)
 
 
 def _write(image: sitk.Image, path: Path) -> None:
@@ -72,7 +72,7 @@ def _description(training: list[str], test: list[str]) -> dict[str, object]:
     """The dataset.json of an MSD task."""
     return {
         "name": "DemoLesions",
-        "description": "Generated CT scans; one of several look-alike lesions in each scan is labelled",
+        "description": "Generated CT scans with several look-alike lesions each, all of them labelled",
         "licence": "Apache-2.0",
         "release": "1.0",
         "tensorImageSize": "3D",

@@ -18,7 +18,7 @@ from nnunetv2_promise.files import read_json
 
 @dataclass(frozen=True)
 class CaseScore:
-    """Scores of one test scan's labelled lesion.
+    """Scores of one test scan's chosen lesion.
 
     Attributes:
         case: The scan.

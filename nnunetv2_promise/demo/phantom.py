@@ -22,19 +22,19 @@ class Scan:
     Attributes:
         image: int16 CT, HU.
         lesions: uint8 on the same grid: 0 background, 1..n every lesion.
-        target: Which lesion is labelled as the tumour, 1..n.
+        chosen: One of the lesions at random, 1..n: the one that a user might want.
     """
 
     image: sitk.Image
     lesions: sitk.Image
-    target: int
+    chosen: int
 
 
 def make_scan(rng: np.random.Generator, *, oblique: bool) -> Scan:
     """Generate one scan of about 96 mm per axis at anisotropic spacing.
 
-    All lesions of a scan are drawn from one distribution, and the target is one of them at random: nothing but a
-    click tells which it is.
+    All lesions of a scan are drawn from one distribution, and one of them is chosen at random: nothing but a click
+    tells which it is.
 
     Args:
         rng: Draws everything.
@@ -46,10 +46,10 @@ def make_scan(rng: np.random.Generator, *, oblique: bool) -> Scan:
     grid = Grid((shape[0], shape[1], shape[2]), spacing_mm)
     body_hu, allowed = _body(grid, rng)
     lesions = place_lesions(grid, allowed, int(rng.integers(LESIONS_PER_SCAN[0], LESIONS_PER_SCAN[1] + 1)), rng)
-    target = int(rng.integers(1, lesions.max() + 1))
+    chosen = int(rng.integers(1, lesions.max() + 1))
     image_hu = _acquire(_paint_lesions(body_hu, lesions, rng), grid, rng)
     image, lesion_map = _with_geometry([image_hu, lesions], grid, oblique, rng)
-    return Scan(image, lesion_map, target)
+    return Scan(image, lesion_map, chosen)
 
 
 def _body(grid: Grid, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

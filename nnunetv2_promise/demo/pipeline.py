@@ -54,12 +54,12 @@ class Layout:
 
     @property
     def predictions(self) -> Path:
-        """Masks of the labelled lesions."""
+        """Masks of the chosen lesions."""
         return self.root / "predictions"
 
     @property
     def evaluation(self) -> Path:
-        """Dice and NSD of the labelled lesions."""
+        """Dice and NSD of the chosen lesions."""
         return self.root / "evaluation"
 
     @property
@@ -113,7 +113,7 @@ def steps(layout: Layout) -> list[Step]:
         ),
         Step(
             "prompts",
-            "Click once on the labelled lesion of each test scan",
+            "Click once on one lesion of each test scan",
             ("nnUNetv2_promise_prompts", "simulate", "-i", images, "-l", labels, "-o", f"{images}/prompts.json"),
         ),
         Step(

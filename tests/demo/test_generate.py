@@ -72,15 +72,15 @@ def test_lesions_of_a_scan_look_alike_and_darker_than_their_surroundings(scans: 
         assert np.median(image[around]) - max(means) > 20
 
 
-def test_target_is_any_of_the_lesions(scans: list[Scan]) -> None:
-    assert all(1 <= scan.target <= arrays(scan)[1].max() for scan in scans)
-    assert len({scan.target for scan in scans}) > 1
+def test_chosen_is_any_of_the_lesions(scans: list[Scan]) -> None:
+    assert all(1 <= scan.chosen <= arrays(scan)[1].max() for scan in scans)
+    assert len({scan.chosen for scan in scans}) > 1
 
 
 def test_same_seed_gives_same_voxels_and_another_seed_does_not() -> None:
     first, second, other = (make_scan(np.random.default_rng([seed, 0]), oblique=True) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(arrays(first), arrays(second), strict=True))
-    assert first.target == second.target
+    assert first.chosen == second.chosen
     assert first.image.GetDirection() == second.image.GetDirection()
     assert arrays(first)[0].shape != arrays(other)[0].shape
 
@@ -102,7 +102,7 @@ def test_task_is_an_msd_folder(data: DemoData) -> None:
     )
 
 
-def test_exactly_one_lesion_of_a_scan_is_labelled(data: DemoData) -> None:
+def test_exactly_one_lesion_of_a_test_scan_is_chosen(data: DemoData) -> None:
     (label_file,) = data.test_labels.iterdir()
     label, lesions = (
         sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (label_file, data.test_lesions / label_file.name)
@@ -111,6 +111,12 @@ def test_exactly_one_lesion_of_a_scan_is_labelled(data: DemoData) -> None:
     assert labelled.size == 1
     assert np.array_equal(label == 1, lesions == labelled[0])
     assert lesions.max() >= LESIONS_PER_SCAN[0]
+
+
+def test_every_lesion_of_a_training_scan_is_labelled(data: DemoData) -> None:
+    for number, path in enumerate(sorted((data.task / "labelsTr").iterdir())):
+        scan = make_scan(np.random.default_rng([0, number]), oblique=number % 3 == 2)
+        assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), arrays(scan)[1] > 0)
 
 
 def test_truth_of_test_scans_is_not_in_the_task(data: DemoData) -> None:
