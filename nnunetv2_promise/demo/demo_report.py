@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _INTRODUCTION = (
     "The scans are generated. Several lesions stand in each, all drawn from one distribution, and all of them are "
-    "labelled. A click asks for one of them: the mask has to hold that one and leave its neighbours out. The test scans "
-    "and their truth took no part in planning or training."
+    "labelled. A click asks for one of them: the mask has to hold that one and leave its neighbours out. The test "
+    "scans and their truth took no part in planning or training."
 )
 _KEY = (
     (figures.MASK, "mask"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from nnunetv2_promise.demo.phantom import Scan, make_scan
+from nnunetv2_promise.demo.phantom import make_scan
 from nnunetv2_promise.files import atomic_path, write_json
 
 TASK = "Task501_DemoLesions"

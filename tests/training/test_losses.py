@@ -10,6 +10,7 @@ from scipy import ndimage
 from nnunetv2_promise.training.losses import (
     ProMISeLoss,
     boundary_loss,
+    loss_of_labels,
     published_boundary_loss,
     smooth_boundary,
     structural_loss,
@@ -97,3 +98,44 @@ def test_loss_gradient_is_right() -> None:
     target = (torch.rand(1, 1, 5, 6, 5) > 0.5).to(torch.uint8)
     logits = torch.randn(1, 2, 5, 6, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: boundary_loss(x, target) + structural_loss(x, target), logits)
+
+
+def test_ignored_voxels_do_not_dilute_the_loss() -> None:
+    """99 % ignored, undecided elsewhere: the cross entropy is log 2 as in nnU-Net, not a hundredth of it."""
+    from nnunetv2.training.loss.robust_ce_loss import RobustCrossEntropyLoss
+
+    logits = torch.zeros(1, 2, 10, 10, 10)
+    target = torch.zeros(1, 1, 10, 10, 10, dtype=torch.uint8)
+    target[..., :5] = 1
+    ignore = torch.ones_like(target, dtype=torch.bool)
+    ignore[0, 0, 0] = False
+    ignore[0, 0, 0, 1:] = True
+    logits = torch.where(ignore, torch.tensor(3.0), logits)
+    nnunet = RobustCrossEntropyLoss(ignore_index=2)(logits, target.masked_fill(ignore, 2).long())
+    dice = 1 - 2 * (0.5 * 5) / (5 + 0.5 * 10)
+    assert nnunet.item() == pytest.approx(np.log(2))
+    assert structural_loss(logits, target, ignore).item() == pytest.approx(0.5 * dice + 0.5 * np.log(2), abs=1e-5)
+
+
+def test_boundary_loss_counts_only_voxels_that_count() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(1, 2, 6, 6, 6)
+    target = (torch.rand(1, 1, 6, 6, 6) > 0.5).to(torch.uint8)
+    none = torch.zeros_like(target, dtype=torch.bool)
+    assert boundary_loss(logits, target, none).item() == pytest.approx(boundary_loss(logits, target).item())
+    # Twice the volume, of which the far half is ignored: nothing changes but the border between them.
+    wide = torch.nn.functional.pad(logits, (0, 60))
+    wide_target = torch.nn.functional.pad(target, (0, 60))
+    ignore = torch.nn.functional.pad(none, (0, 60), value=True)
+    assert boundary_loss(wide, wide_target, ignore).item() == pytest.approx(boundary_loss(logits, target).item())
+
+
+def test_half_of_the_loss_is_the_clicked_label() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 2, 5, 5, 5)
+    target = (torch.rand(2, 3, 5, 5, 5) > 0.5).to(torch.uint8)
+    loss = ProMISeLoss()
+    each = [loss(logits[:, k], target[:, k : k + 1]) for k in range(3)]
+    expected = each[0] / 2 + (each[1] + each[2]) / 4
+    assert loss_of_labels(loss, logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss_of_labels(loss, logits[:, 0], target[:, :1]).item() == pytest.approx(each[0].item())

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from scipy import stats
 
-from nnunetv2_promise.training.prompt_sampling import choose_labels, prompt_batch, sample_points
+from nnunetv2_promise.training.prompt_sampling import (
+    choose_labels,
+    choose_objects,
+    nearest_objects,
+    prompt_batch,
+    sample_points,
+)
 
 
 def test_points_lie_in_their_mask_with_unequal_axes() -> None:
@@ -79,3 +85,65 @@ def test_generator_makes_it_repeatable() -> None:
         for _ in range(2)
     ]
     assert torch.equal(*draws)
+
+
+def three_bars() -> tuple[torch.Tensor, torch.Tensor]:
+    """(1, 2, 4, 5, 16) labels and objects: label 1 at x 0 to 3 and 7 to 9 (the middle is 8), label 2 at 12 to 15."""
+    segmentation = torch.zeros(1, 2, 4, 5, 16, dtype=torch.int16)
+    for start, stop, label, number in ((0, 4, 1, 1), (7, 10, 1, 2), (12, 16, 2, 3)):
+        segmentation[:, 0, 1:3, 1:4, start:stop] = label
+        segmentation[:, 1, 1:3, 1:4, start:stop] = number
+    return segmentation[:, 0], segmentation[:, 1]
+
+
+def test_the_object_in_the_middle_is_chosen_and_its_neighbours_sometimes() -> None:
+    labels, numbers = three_bars()
+    generator = torch.Generator().manual_seed(0)
+    chosen = choose_objects(labels == 1, numbers, neighbour_share=0.0, generator=generator)
+    assert torch.equal(chosen, numbers == 2)
+    many = choose_objects(
+        (labels == 1).repeat(400, 1, 1, 1), numbers.repeat(400, 1, 1, 1), neighbour_share=0.5, generator=generator
+    )
+    neighbours = sum(torch.equal(mask, numbers[0] == 1) for mask in many)
+    assert 70 < neighbours < 130  # a quarter
+    assert all(torch.equal(mask, numbers[0] == 1) or torch.equal(mask, numbers[0] == 2) for mask in many)
+
+
+def test_a_label_without_numbered_objects_is_taken_whole() -> None:
+    labels, numbers = three_bars()
+    assert torch.equal(choose_objects(labels == 2, torch.zeros_like(numbers)), labels == 2)
+
+
+def test_other_labels_mean_their_object_nearest_to_the_click() -> None:
+    labels, numbers = three_bars()
+    of_label = torch.stack([labels == 1, labels == 2, labels == 7], dim=1)
+    for x, expected in ((4, 1), (6, 2), (15, 2)):
+        near = nearest_objects(of_label, numbers, torch.tensor([[1, 1, x]]))
+        assert torch.equal(near[0, 0], numbers[0] == expected), x
+        assert torch.equal(near[0, 1], numbers[0] == 3)
+        assert not near[0, 2].any()
+
+
+def test_points_lie_on_the_object_and_never_on_its_neighbours() -> None:
+    labels, numbers = three_bars()
+    segmentation = torch.stack([labels, numbers], dim=1).repeat(30, 1, 1, 1, 1)
+    generator = torch.Generator().manual_seed(1)
+    prompted = prompt_batch(segmentation, [1, 2], object_points=5, random_points=40, most_labels=8, generator=generator)
+    assert prompted.targets.shape == (30, 2, 4, 5, 16)
+    assert prompted.labels.sort(dim=1).values.tolist() == [[0, 1]] * 30
+    for number, (target, points) in enumerate(zip(prompted.target, prompted.points, strict=True)):
+        clicked = segmentation[number, 1][tuple(points[:5].T)].unique()
+        assert len(clicked) == 1
+        assert torch.equal(target[0].bool(), segmentation[number, 1] == clicked[0])
+        of_label = segmentation[number, 0] == segmentation[number, 0][tuple(points[0])]
+        noise = points[5:]
+        assert not (of_label & ~target[0].bool())[tuple(noise.T)].any()
+
+
+def test_only_so_many_labels_learn_and_those_in_the_patch_come_first() -> None:
+    segmentation = torch.zeros(1, 1, 4, 4, 4, dtype=torch.int16)
+    segmentation[0, 0, 2, 2, 2] = 7
+    segmentation[0, 0, 0, 0] = 4
+    prompted = prompt_batch(segmentation, range(1, 21), object_points=1, random_points=0, most_labels=5)
+    assert prompted.labels[0, :2].tolist() == [6, 3]
+    assert len(set(prompted.labels[0].tolist())) == 5

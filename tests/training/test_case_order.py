@@ -1,0 +1,53 @@
+"""The order of cases: once in an epoch, over workers, processes and restarts."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import pytest
+
+from nnunetv2_promise.training.case_order import CaseOrder
+
+CASES = [f"case_{number:02d}" for number in range(13)]
+
+
+def order(**more: int) -> CaseOrder:
+    made = CaseOrder(CASES, batch_size=2, seed=(0, 3), **more)
+    made.next_batch()  # nnU-Net's trial batch
+    return made
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_an_epoch_has_every_case_once_and_a_fill(processes: int) -> None:
+    ranks = [order(rank=rank, processes=processes) for rank in range(processes)]
+    steps = -(-len(CASES) // (2 * processes))
+    epochs = []
+    for _ in range(3):
+        drawn = Counter(case for _ in range(steps) for rank in ranks for case in rank.next_batch())
+        assert set(drawn) == set(CASES)
+        assert sum(drawn.values()) == steps * 2 * processes
+        assert sum(drawn.values()) - len(drawn) == steps * 2 * processes - len(CASES)
+        epochs.append([case for case, _ in sorted(drawn.items())])
+    first, second = order(), order()
+    assert [first.next_batch() for _ in range(7)] == [second.next_batch() for _ in range(7)]
+    assert [first.next_batch() for _ in range(7)] != [order().next_batch() for _ in range(7)]
+
+
+def test_workers_share_the_order() -> None:
+    alone = order()
+    expected = Counter(tuple(alone.next_batch()) for _ in range(12))
+    copies = [CaseOrder(CASES, batch_size=2, seed=(0, 3)) for _ in range(3)]
+    batches = [[c.next_batch(worker, 3) for _ in range(5)] for worker, c in enumerate(copies)]
+    in_turn = [tuple(batches[step % 3][step // 3]) for step in range(13)]
+    assert Counter(in_turn[1:]) == expected
+
+
+def test_resumed_training_continues_the_order() -> None:
+    undisturbed = order()
+    for _ in range(2 * undisturbed.steps_per_pass):
+        undisturbed.next_batch()
+    resumed = order(start=2 * undisturbed.steps_per_pass)
+    assert [resumed.next_batch() for _ in range(9)] == [copy.deepcopy(undisturbed).next_batch() for _ in range(1)] + [
+        batch for batch in [undisturbed.next_batch() for _ in range(9)][1:]
+    ]

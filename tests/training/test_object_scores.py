@@ -1,0 +1,69 @@
+"""Scores of clicks by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_promise.images.objects import find_objects
+from nnunetv2_promise.training.click_scores import click_scores, on_another_object
+from nnunetv2_promise.training.object_scores import (
+    ObjectScore,
+    number_objects,
+    save_case_scores,
+    score_object,
+    summarise_objects,
+)
+from nnunetv2_promise.training.prompt_sampling import PromptedTarget
+
+
+def two_bars() -> np.ndarray:
+    labels = np.zeros((4, 4, 12), np.uint8)
+    labels[1, 1, 0:4] = 1
+    labels[1, 1, 6:12] = 1
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("mask", "dice", "on_another"),
+    [((0, 4), 1.0, False), ((0, 8), 2 * 4 / (8 + 4), False), ((3, 12), 2 * 1 / (9 + 4), True), ((0, 0), 0.0, False)],
+)
+def test_mask_is_scored_against_the_clicked_object(mask: tuple[int, int], dice: float, on_another: bool) -> None:
+    labels = two_bars()
+    objects = find_objects(labels, [1])
+    numbers = number_objects(objects, labels.shape)
+    clicked = int(numbers[1, 1, 0])
+    predicted = np.zeros(labels.shape, bool)
+    predicted[1, 1, mask[0] : mask[1]] = True
+    score = score_object(predicted, numbers, clicked, objects[clicked - 1])
+    assert score == ObjectScore(label=1, voxels=4, dice=pytest.approx(dice), on_another=on_another)
+
+
+def test_summary_gathers_all_cases(tmp_path: Path) -> None:
+    save_case_scores([ObjectScore(1, 5, 0.5, True), ObjectScore(1, 5, 1.0, False)], tmp_path, "a")
+    save_case_scores([ObjectScore(2, 5, 0.9, False)], tmp_path, "b")
+    summary = summarise_objects(tmp_path, ["b", "a"])
+    assert summary == {"clicks": 3, "mean_dice": pytest.approx(0.8), "share_on_another_object": pytest.approx(1 / 3)}
+
+
+def test_online_counts_by_label_and_masks_on_another_object() -> None:
+    labels = torch.from_numpy(two_bars())[None].repeat(2, 1, 1, 1)
+    numbers = labels.clone()
+    numbers[..., 6:][numbers[..., 6:] > 0] = 2
+    segmentation = torch.stack([labels, numbers], dim=1)
+    target = (numbers == 1)[:, None].to(torch.uint8)
+    prompted = PromptedTarget(
+        target, torch.tensor([0, 1]), torch.zeros(2, 1, 3), target[:, :0], torch.zeros(2, 0, dtype=torch.long)
+    )
+    mask = torch.zeros(2, 4, 4, 12)
+    mask[0, 1, 1, 0:3] = 1  # three voxels of the clicked bar
+    mask[1, 1, 1, 3:9] = 1  # one of it, three of the other
+    logits = torch.stack([1 - mask, mask], dim=1)
+    assert on_another_object(logits, prompted, segmentation).tolist() == [2, 1]
+    scores = click_scores(logits, prompted, 2, None)
+    assert scores["tp_hard"].tolist() == [3, 1]
+    assert scores["fp_hard"].tolist() == [0, 5]
+    assert scores["fn_hard"].tolist() == [1, 3]
