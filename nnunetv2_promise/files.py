@@ -44,13 +44,13 @@ def write_json(content: Any, target: Path | str) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON.
+    """Read JSON; a byte order mark, as Windows editors write it, is passed over.
 
     Raises:
         UserError: If the file is missing, unreadable or not JSON; the sentence names it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; check the path.") from error
     except IsADirectoryError as error:

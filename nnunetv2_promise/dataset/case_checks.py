@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,11 @@ from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import geometry_difference
 from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry, read_header, read_label_map
+
+_logger = logging.getLogger(__name__)
+
+FOLDS = 5
+"""Into which nnU-Net splits a dataset that comes without splits."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,17 @@ def check_cases(
     if problems:
         more = f" ({len(problems) - 1} more cases have problems.)" if len(problems) > 1 else ""
         raise UserError(problems[0] + more)
+    _warn_of_few_cases(len(cases))
     return reports
+
+
+def _warn_of_few_cases(number: int) -> None:
+    if number >= FOLDS:
+        return
+    split = "" if number < 3 else ", or write a split first with nnUNetv2_promise_splits paper"
+    _logger.warning(
+        "The dataset has %d training case(s), too few for nnU-Net's %d folds: train fold 'all'%s.", number, FOLDS, split
+    )
 
 
 def check_case(case: Case, *, channels: int, label_values: tuple[int, ...]) -> CaseReport:

@@ -16,11 +16,11 @@ import SimpleITK as sitk  # noqa: N813
 from nnunetv2_promise.dataset.case_checks import CaseReport, check_cases
 from nnunetv2_promise.dataset.environment import known_datasets, nnunet_folder
 from nnunetv2_promise.dataset.label_choice import LabelChoice, choose_labels, merge_labels
-from nnunetv2_promise.dataset.msd import Case, MsdDataset, case_name, read_msd_dataset
+from nnunetv2_promise.dataset.msd import Case, MsdDataset, read_msd_dataset
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
-from nnunetv2_promise.images.reading import read_header, read_image
+from nnunetv2_promise.images.reading import read_header, read_image, read_label_map
 
 _logger = logging.getLogger(__name__)
 
@@ -147,8 +147,8 @@ def _fill(
         entries = map_cases(_write_case, tasks, num_processes=num_processes, description="Writing cases")
     else:
         entries = [_write_case(task) for task in tasks]
-    for image in msd.test_images:
-        _link_test_image(image, folder / "imagesTs", msd)
+    for name, images in msd.test_images.items():
+        _link_test_image(name, images, folder / "imagesTs", msd)
     if msd.missing_test_images:
         _logger.warning("%d test images of %s do not exist and are left out.", len(msd.missing_test_images), msd.folder)
     content = {
@@ -198,25 +198,30 @@ def split_channels(image_file: Path, folder: Path, name: str, file_ending: str) 
 
 
 def _write_merged_label(source: Path, target: Path, source_values: tuple[int, ...]) -> None:
-    label = read_image(source)
-    merged = sitk.GetImageFromArray(merge_labels(sitk.GetArrayViewFromImage(label), source_values))
-    merged.CopyInformation(label)
+    label_zyx, geometry = read_label_map(source)
+    merged = sitk.GetImageFromArray(merge_labels(label_zyx, source_values))
+    geometry.apply_to(merged)
     target.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(merged, str(target), True)
 
 
-def _link_test_image(image: Path, folder: Path, msd: MsdDataset) -> None:
+def _link_test_image(name: str, images: Sequence[Path], folder: Path, msd: MsdDataset) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    header = read_header(image)
-    if header.channels != len(msd.channel_names):
+    headers = [read_header(image) for image in images]
+    channels = sum(header.channels for header in headers)
+    if channels != len(msd.channel_names):
         raise UserError(
-            f"{image} has {header.channels} channels and dataset.json declares {len(msd.channel_names)}; "
+            f"{images[0]} has {channels} channels and dataset.json declares {len(msd.channel_names)}; "
             "correct one of them."
         )
-    if header.is_4d:
-        split_channels(image, folder, case_name(image), msd.file_ending)
+    if headers[0].is_4d:
+        split_channels(images[0], folder, name, msd.file_ending)
         return
-    target = folder / f"{case_name(image)}_0000{msd.file_ending}"
+    for channel, image in enumerate(images):
+        _link_or_copy(image, folder / f"{name}_{channel:04d}{msd.file_ending}")
+
+
+def _link_or_copy(image: Path, target: Path) -> None:
     try:
         target.symlink_to(image)
     except OSError:  # some file systems know no links

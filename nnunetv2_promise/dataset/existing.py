@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
-from collections.abc import Iterable
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
 from nnunetv2_promise.dataset.msd import FILE_ENDINGS, Case
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
+from nnunetv2_promise.images.folders import check_case_name
 
 _logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ def check_existing_dataset(dataset_id: int, *, num_processes: int = 1) -> str:
     name = dataset_name_of(dataset_id)
     folder = nnunet_folder("nnUNet_raw") / name
     content = read_dataset_json(folder)
-    values = label_values(content["labels"].values())
+    values = set(content["labels"].values())
     if values - {0} != set(range(1, len(values - {0}) + 1)):
         raise UserError(f"{folder / 'dataset.json'} declares the label values {sorted(values)}; use 0, 1, 2, ...")
     reports = check_cases(
@@ -60,7 +62,9 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     file = folder / "dataset.json"
     content = read_json(file)
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds no JSON object; make it anew.")
+        raise UserError(f"{file} holds no JSON object; make it again.")
+    if file.read_bytes().startswith(codecs.BOM_UTF8):
+        raise UserError(f"{file} starts with a byte order mark, on which nnU-Net stops; save it as UTF-8 without BOM.")
     missing = [key for key in _REQUIRED_KEYS if key not in content]
     if missing and "training" in content:
         raise UserError(f"{file} is in MSD's form; give its folder with -i so that it is converted.")
@@ -70,15 +74,30 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{file} declares the file ending {content['file_ending']}; prompts need one of {', '.join(FILE_ENDINGS)}."
         )
-    labels = content["labels"]
-    if not isinstance(labels, dict) or labels.get("background") != 0:
-        raise UserError(f"{file} needs 'labels' that map names to values, with background 0; mend it.")
+    _check_labels(content["labels"], file)
     return content
 
 
-def label_values(declared: Iterable[Any]) -> set[int]:
-    """All values of labels and regions (lists of values)."""
-    return {int(value) for entry in declared for value in (entry if isinstance(entry, list | tuple) else [entry])}
+def _check_labels(labels: Any, file: Path) -> None:
+    """Check that the labels are whole numbers by name, as both nnU-Net and prompts need them."""
+    if isinstance(labels, dict) and labels and all(re.fullmatch(r"-?\d+", name) for name in labels):
+        raise UserError(
+            f"{file} maps values to names under 'labels', as nnU-Net v1 did; write names first, such as "
+            '{"background": 0, "tumour": 1}.'
+        )
+    if not isinstance(labels, dict) or "background" not in labels:
+        raise UserError(f"{file} needs 'labels' that map names to values, with background 0; correct it.")
+    regions = [name for name, value in labels.items() if isinstance(value, list)]
+    if regions:
+        raise UserError(
+            f"{file} declares regions ({', '.join(regions)}), which overlap, and a click selects one label; "
+            "declare plain labels, one value for each."
+        )
+    for name, value in labels.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise UserError(f"{file}: label '{name}' has the value {value!r}; write a whole number without quotes.")
+    if labels["background"] != 0:
+        raise UserError(f"{file} gives background the value {labels['background']}; it must be 0.")
 
 
 def _cases(folder: Path, content: dict[str, Any]) -> list[Case]:
@@ -86,18 +105,35 @@ def _cases(folder: Path, content: dict[str, Any]) -> list[Case]:
 
     if "dataset" not in content and not (folder / "imagesTr").is_dir():
         raise UserError(f"{folder} holds no imagesTr; copy the training images there as nnU-Net asks.")
+    _refuse_macos_leftovers(folder)
     dataset = get_filenames_of_train_images_and_targets(str(folder), content)
     cases = [
         Case(str(name), tuple(Path(image) for image in entry["images"]), Path(entry["label"]))
         for name, entry in dataset.items()
     ]
-    if len(cases) != content["numTraining"] or not cases:
+    if str(len(cases)) != str(content["numTraining"]) or not cases:
         raise UserError(
             f"{folder / 'dataset.json'} declares {content['numTraining']} training cases and {len(cases)} exist; "
-            "mend numTraining or the files."
+            "correct numTraining or the files."
         )
     for case in cases:
+        check_case_name(case.name, folder)
+        numbered = case.label.with_name(f"{case.name}_0000{content['file_ending']}")
+        if not case.label.is_file() and numbered.is_file():
+            raise UserError(
+                f"{numbered} should be named {case.label.name}; only images carry the number of a channel, rename it."
+            )
         for path in (*case.images, case.label):
             if not path.is_file():
                 raise UserError(f"{path} does not exist and case {case.name} needs it; restore the file.")
     return cases
+
+
+def _refuse_macos_leftovers(folder: Path) -> None:
+    """nnU-Net lists ``._*`` files as cases, and preprocessing is its own."""
+    found = sorted(path for part in ("imagesTr", "labelsTr") for path in (folder / part).glob("._*"))
+    if found:
+        raise UserError(
+            f"{found[0]} is one of {len(found)} files that macOS left beside the images and that nnU-Net takes for "
+            f"cases; delete them: find {folder} -name '._*' -delete"
+        )

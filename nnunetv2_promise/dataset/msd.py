@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
+from nnunetv2_promise.images.folders import check_case_name
 
 # What nnU-Net's SimpleITK reader takes; prompts need the world coordinates that these formats store.
 FILE_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
@@ -41,7 +42,7 @@ class MsdDataset:
         labels: Label name to value; background is 0.
         file_ending: Common ending of all files, with the dot.
         training: The training cases in the order of ``dataset.json``.
-        test_images: The test images that exist.
+        test_images: Case identifier to files (see ``Case``) of the test images that exist.
         missing_test_images: Test images that ``dataset.json`` lists and that do not exist.
         digest: SHA-256 of ``dataset.json``, to notice a changed source.
         credits: Description, reference, licence and release, as far as given.
@@ -53,7 +54,7 @@ class MsdDataset:
     labels: dict[str, int]
     file_ending: str
     training: tuple[Case, ...]
-    test_images: tuple[Path, ...]
+    test_images: dict[str, tuple[Path, ...]]
     missing_test_images: tuple[Path, ...]
     digest: str
     credits: dict[str, str]
@@ -62,7 +63,9 @@ class MsdDataset:
 def read_msd_dataset(folder: Path | str) -> MsdDataset:
     """Read and check ``dataset.json`` of an MSD folder and that its training files exist.
 
-    The list ``training`` is the source of truth; files that macOS leaves behind (``._*``) are ignored.
+    The list ``training`` is the source of truth; files that macOS leaves behind (``._*``) are ignored. Folders of
+    nnU-Net v1 are of the same form, but name a file for each channel: ``CASE_0000.nii.gz`` where ``dataset.json`` lists
+    ``CASE.nii.gz``, or this file as well.
 
     Raises:
         UserError: If the folder, ``dataset.json`` or a training file is missing or malformed.
@@ -70,11 +73,13 @@ def read_msd_dataset(folder: Path | str) -> MsdDataset:
     folder = Path(folder).absolute()
     content = _read_dataset_json(folder)
     file = folder / "dataset.json"
-    training = tuple(_training_case(entry, folder) for entry in _entries(content, "training", file))
+    training = _training_cases(_entries(content, "training", file), folder)
     if not training:
         raise UserError(f"{file} lists no training case under 'training'; check that this is the MSD download.")
-    _check_unique(training, file)
     test = [_path_in(folder, _test_image(entry, file), file) for entry in _entries(content, "test", file)]
+    if any(case_name(case.images[0]) != case.name for case in training):
+        test = [_without_channel(path) or path for path in test]
+    test_images = {path: _image_files(path) for path in test}
     return MsdDataset(
         folder=folder,
         name=_dataset_name(folder, content),
@@ -82,8 +87,8 @@ def read_msd_dataset(folder: Path | str) -> MsdDataset:
         labels=_labels(content, file),
         file_ending=_common_ending(training, file),
         training=training,
-        test_images=tuple(path for path in test if path.is_file()),
-        missing_test_images=tuple(path for path in test if not path.is_file()),
+        test_images={case_name(path): images for path, images in test_images.items() if images},
+        missing_test_images=tuple(path for path, images in test_images.items() if not images),
         digest=hashlib.sha256(file.read_bytes()).hexdigest(),
         credits={key: str(content[key]) for key in _CREDITS if key in content},
     )
@@ -128,22 +133,61 @@ def _is_macos_leftover(entry: Any) -> bool:
     return isinstance(path, str) and Path(path).name.startswith("._")
 
 
+def _training_cases(entries: list[Any], folder: Path) -> tuple[Case, ...]:
+    """The cases; entries that name several channels of one case become one."""
+    file = folder / "dataset.json"
+    cases: dict[str, Case] = {}
+    listed: dict[str, set[str]] = {}
+    for entry in entries:
+        case = _training_case(entry, folder)
+        known = cases.setdefault(case.name, case)
+        images = listed.setdefault(case.name, set())
+        if known != case or entry["image"] in images:
+            raise UserError(f"{file} lists the training case {case.name} twice; remove one of the entries.")
+        images.add(entry["image"])
+        check_case_name(case.name, folder)
+    return tuple(cases.values())
+
+
 def _training_case(entry: Any, folder: Path) -> Case:
     file = folder / "dataset.json"
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
-        raise UserError(f"{file} has a training entry without 'image' and 'label' ({entry!r}); mend the entry.")
+        raise UserError(f"{file} has a training entry without 'image' and 'label' ({entry!r}); correct the entry.")
     image = _path_in(folder, entry["image"], file)
     label = _path_in(folder, entry["label"], file)
-    for path in (image, label):
-        if not path.is_file():
+    without_channel = _without_channel(image)
+    if without_channel is not None and case_name(label) == case_name(without_channel):
+        image = without_channel
+    images = _image_files(image)
+    for path, exists in ((image, bool(images)), (label, label.is_file())):
+        if not exists:
             raise UserError(f"{path} is listed in dataset.json and does not exist; download or extract it again.")
-    return Case(name=case_name(image), images=(image,), label=label)
+    return Case(name=case_name(image), images=images, label=label)
+
+
+def _without_channel(image: Path) -> Path | None:
+    """``CASE.nii.gz`` for ``CASE_0000.nii.gz``; None for a name without the number of a channel."""
+    name = case_name(image)
+    match = re.fullmatch(r"(.+)_\d{4}", name)
+    return image.with_name(match[1] + image.name[len(name) :]) if match else None
+
+
+def _image_files(image: Path) -> tuple[Path, ...]:
+    """The listed file, or nnU-Net's files for its channels; empty if neither exists."""
+    if image.is_file():
+        return (image,)
+    name = case_name(image)
+    ending = image.name[len(name) :]
+    files = []
+    while (file := image.with_name(f"{name}_{len(files):04d}{ending}")).is_file():
+        files.append(file)
+    return tuple(files)
 
 
 def _test_image(entry: Any, file: Path) -> str:
     path = entry.get("image") if isinstance(entry, dict) else entry
     if not isinstance(path, str):
-        raise UserError(f"{file} has a test entry that is no path ({entry!r}); mend the entry.")
+        raise UserError(f"{file} has a test entry that is no path ({entry!r}); correct the entry.")
     return path
 
 
@@ -151,15 +195,8 @@ def _path_in(folder: Path, relative: str, file: Path) -> Path:
     # nnU-Net expands $NAME in the paths of its dataset.json; a real dollar sign would be mangled.
     if "$" in str(folder / relative):
         raise UserError(f"{file} names the path {folder / relative}, which has a $ in it; rename it without the $.")
-    return folder / relative
-
-
-def _check_unique(training: tuple[Case, ...], file: Path) -> None:
-    seen: set[str] = set()
-    for case in training:
-        if case.name in seen:
-            raise UserError(f"{file} lists the training case {case.name} twice; remove one of the entries.")
-        seen.add(case.name)
+    # Written on Windows; a backslash in a file's name is rarer still.
+    return folder / relative.replace("\\", "/")
 
 
 def _dataset_name(folder: Path, content: dict[str, Any]) -> str:
@@ -179,6 +216,8 @@ def _channel_names(content: dict[str, Any], file: Path) -> dict[str, str]:
 
 def _labels(content: dict[str, Any], file: Path) -> dict[str, int]:
     declared = content.get("labels")
+    if isinstance(declared, dict) and declared.get("background") in (0, "0"):
+        declared = {str(value): name for name, value in declared.items()}  # as nnU-Net v2 writes them
     if not isinstance(declared, dict) or not all(re.fullmatch(r"\d+", str(value)) for value in declared):
         raise UserError(
             f'{file} needs \'labels\' that map values to names, such as {{"0": "background", "1": "cancer"}}.'

@@ -134,6 +134,9 @@ def read_volume(path: Path | str) -> tuple[NDArray, ImageGeometry]:
 def read_label_map(path: Path | str) -> tuple[NDArray[np.integer], ImageGeometry]:
     """Read a label map.
 
+    Values stored as floating point numbers must be whole in single precision, in which nnU-Net reads them: it takes
+    0.99999999 as 1 and cuts 0.9999 down to 0.
+
     Returns:
         (D, H, W) integer array and its grid.
 
@@ -144,9 +147,9 @@ def read_label_map(path: Path | str) -> tuple[NDArray[np.integer], ImageGeometry
     if np.issubdtype(array.dtype, np.integer):
         return array, geometry
     whole = np.rint(array)
-    odd = array[whole != array]
+    odd = array[whole != array.astype(np.float32)]
     if odd.size:
-        raise UserError(f"Label map {path} has the value {odd[0]:g}, which is not a whole number; write integers.")
+        raise UserError(f"Label map {path} has the value {odd[0]:.7g}, which is not a whole number; write integers.")
     return whole.astype(np.int64), geometry
 
 

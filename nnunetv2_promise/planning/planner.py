@@ -159,11 +159,9 @@ class ProMISePlanner(ExperimentPlanner):
 
     def plan_experiment(self) -> dict[str, Any]:
         """Write the plans and a copy of ``dataset.json`` to ``nnUNet_preprocessed``; returns the plans."""
-        if any(isinstance(value, list) for value in self.dataset_json["labels"].values()):
-            _logger.warning("This dataset declares regions; ProMISeTrainer trains on plain labels only.")
         spacing = self.determine_fullres_target_spacing()
         median_shape = np.median(self._shapes_at(spacing), axis=0)
-        voxels = float(np.prod(median_shape) * self.dataset_json["numTraining"])
+        voxels = float(np.prod(median_shape) * len(self.shapes))
         configuration = self.get_plans_for_configuration(
             spacing, median_shape, self.generate_data_identifier(CONFIGURATION), voxels, {}
         )

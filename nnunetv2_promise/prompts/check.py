@@ -62,7 +62,7 @@ def check_prompts(
         UserError: If the prompt file breaks the schema, or ``images`` or ``dataset_json`` cannot be read.
     """
     prompt_file = load_prompt_file(prompts)
-    channels = find_channels(images)
+    channels = find_channels(images, cases=prompt_file.cases)
     labels_path = find_dataset_json(images, named=dataset_json)
     labels = None if labels_path is None else read_labels(labels_path)
     objects = [prompt for case in prompt_file.cases.values() for prompt in case]

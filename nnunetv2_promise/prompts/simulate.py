@@ -87,8 +87,8 @@ def simulate_prompts(
         NoPlaceError: If no voxel lies where a click was asked for.
     """
     click_distance_mm(where, distance_mm)
-    image_paths = find_images(images)
     label_paths = find_volumes(labels, what="label maps")
+    image_paths = find_images(images, cases=label_paths)
     require_cases(image_paths, label_paths, folder=labels, what="label map")
     names, ignore_label = _chosen_labels(require_dataset_json(labels, images, named=dataset_json), only_labels)
     clicks = _Clicks(

@@ -46,7 +46,9 @@ def test_read_msd_dataset_returns_what_json_declares(msd: Path) -> None:
     assert dataset.labels == {"background": 0, "organ": 1, "cancer": 2}
     assert dataset.channel_names == {"0": "CT"}
     assert [case.name for case in dataset.training] == ["scan_000", "scan_001", "scan_002", "scan_003"]
-    assert [path.name for path in dataset.test_images] == ["scan_004.nii.gz"]
+    assert {name: [path.name for path in files] for name, files in dataset.test_images.items()} == {
+        "scan_004": ["scan_004.nii.gz"]
+    }
 
 
 def test_read_msd_dataset_ignores_macos_leftovers(msd: Path) -> None:
@@ -239,9 +241,8 @@ def test_check_existing_dataset_accepts_what_we_make_and_plain_nnunet_folders(nn
         shutil.copy(path, plain / "imagesTr" / path.name.replace(".nii.gz", "_0000.nii.gz"))
     content = {
         "channel_names": {"0": "MRI"},
-        "labels": {"background": 0, "whole": [1, 2], "core": 2},
-        "regions_class_order": [1, 2],
-        "numTraining": 4,
+        "labels": {"background": 0, "organ": 1, "core": 2},
+        "numTraining": "4",
         "file_ending": ".nii.gz",
     }
     (plain / "dataset.json").write_text(json.dumps(content))
@@ -287,7 +288,7 @@ BAD_FOLDERS = {
     "entry without label": (damage_json(lambda c: c["training"][0].pop("label")), "without 'image' and 'label'"),
     "case twice": (damage_json(lambda c: c["training"].append(c["training"][0])), "scan_000 twice"),
     "no labels": (damage_json(lambda c: c.pop("labels")), "needs 'labels'"),
-    "labels the other way round": (damage_json(lambda c: c.update(labels={"background": 0})), "map values to names"),
+    "labels the other way round": (damage_json(lambda c: c.update(labels={"liver": 1})), "map values to names"),
     "background only": (damage_json(lambda c: c.update(labels={"0": "background"})), "at least one more"),
     "two labels of one name": (
         damage_json(lambda c: c.update(labels={"0": "background", "1": "x", "2": "x"})),
