@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,20 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     return content
 
 
+def refuse_regions(labels: Mapping[str, Any], file: Path) -> None:
+    """Refuse region-based labels before anything is planned.
+
+    Raises:
+        UserError: If a label is a list of values.
+    """
+    regions = [name for name, value in labels.items() if isinstance(value, list)]
+    if regions:
+        raise UserError(
+            f"{file} declares regions ({', '.join(regions)}), which overlap, and a click selects one label; "
+            "declare plain labels, one value for each."
+        )
+
+
 def _check_labels(labels: Any, file: Path) -> None:
     """Check that the labels are whole numbers by name, as both nnU-Net and prompts need them."""
     if isinstance(labels, dict) and labels and all(re.fullmatch(r"-?\d+", name) for name in labels):
@@ -87,12 +102,7 @@ def _check_labels(labels: Any, file: Path) -> None:
         )
     if not isinstance(labels, dict) or "background" not in labels:
         raise UserError(f"{file} needs 'labels' that map names to values, with background 0; correct it.")
-    regions = [name for name, value in labels.items() if isinstance(value, list)]
-    if regions:
-        raise UserError(
-            f"{file} declares regions ({', '.join(regions)}), which overlap, and a click selects one label; "
-            "declare plain labels, one value for each."
-        )
+    refuse_regions(labels, file)
     for name, value in labels.items():
         if not isinstance(value, int) or isinstance(value, bool):
             raise UserError(f"{file}: label '{name}' has the value {value!r}; write a whole number without quotes.")

@@ -13,6 +13,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnunetv2_promise.dataset.environment import nnunet_folder
+from nnunetv2_promise.dataset.existing import refuse_regions
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import atomic_path, read_json, write_json
 from nnunetv2_promise.planning.architectures import NETWORK_CLASS, PAPER_ARCHITECTURE
@@ -77,6 +78,7 @@ class ProMISePlanner(ExperimentPlanner):
             overwrite_target_spacing,
             suppress_transpose=True,
         )
+        refuse_regions(self.dataset_json["labels"], Path(self.raw_dataset_folder) / "dataset.json")
         if OBJECTS_KEY not in self.dataset_fingerprint:
             raise UserError(
                 f"The fingerprint of {self.dataset_name} lists no objects; make it with "

@@ -397,10 +397,10 @@ def test_planner_logs_reasons_in_plain_words(make_dataset: MakeDataset, caplog: 
     assert "as in the paper" in caplog.text
 
 
-def test_planner_region_labels_warn(make_dataset: MakeDataset, caplog: pytest.LogCaptureFixture) -> None:
+def test_planner_refuses_regions(make_dataset: MakeDataset) -> None:
     make_dataset(labels={"background": 0, "whole": [1, 2], "core": 2})
-    ProMISeTinyPlanner(10).plan_experiment()
-    assert "declares regions" in caplog.text
+    with pytest.raises(UserError, match=r"declares regions \(whole\), which overlap"):
+        ProMISeTinyPlanner(10)
 
 
 def test_planner_plans_name_can_be_chosen(make_dataset: MakeDataset) -> None:
