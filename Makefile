@@ -3,12 +3,13 @@
 # make test-all      the same with the slow checks
 # make test-pythons  the test suite with each interpreter of PYTHONS, in an environment for each
 # make lint          ruff, codespell, the pre-commit hooks and mypy
+# make docs          the documentation as a site in build/docs/html; warnings are errors, the notebook is executed
 # make clean         removes what was built, but no environment and no demo output
 #
 # PYTHON    the interpreter to make environments with (3.10 or newer)
 # PYTHONS   interpreters of test-pythons: names on PATH or paths
 # VENV      environment of the demo; the package is installed editable there
-# TEST_VENV environment of the tests and of lint; the wheel is installed there
+# TEST_VENV environment of tests, lint and docs; the wheel is installed there
 # DEMO      folder that the demo writes
 # PIP_ARGS  more options for pip, such as an index with CPU builds of PyTorch
 
@@ -29,7 +30,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check -c constraints.txt $(PI
 # come before it.
 PYTEST = env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" PROMISE_TEST_WHEEL=1 "$(TEST_BIN)/pytest"
 
-.PHONY: help demo test test-all test-pythons lint clean
+.PHONY: help demo test test-all test-pythons lint docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -57,6 +58,12 @@ lint: $(TEST_VENV)/.promise-lint $(TEST_VENV)/.promise-wheel
 	"$(TEST_BIN)/codespell"
 	SKIP=ruff-check,ruff-format,codespell "$(TEST_BIN)/pre-commit" run --all-files
 	cd "$(TEST_VENV)" && env -u PYTHONPATH "$(TEST_BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p nnunetv2_promise
+
+docs: $(TEST_VENV)/.promise-docs $(TEST_VENV)/.promise-wheel
+	rm -rf build/docs docs/api/generated
+	env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" "$(TEST_BIN)/sphinx-build" --fail-on-warning --keep-going --color -q \
+		-b html -c docs -d build/docs/doctrees . build/docs/html
+	@echo "The site is in build/docs/html/index.html"
 
 clean:
 	rm -rf build dist "$(TEST_VENV)/dist" "$(TEST_VENV)/.promise-wheel"
@@ -93,4 +100,9 @@ $(TEST_VENV)/.promise-wheel: $(TEST_VENV)/.promise-requirements $(SOURCES)
 $(TEST_VENV)/.promise-lint: $(TEST_VENV)/.promise-requirements
 	@echo "Installing checkers into $(TEST_VENV)"
 	@"$(TEST_BIN)/python" $(PIP_INSTALL) --quiet ruff mypy codespell pre-commit
+	@touch "$@"
+
+$(TEST_VENV)/.promise-docs: $(TEST_VENV)/.promise-requirements
+	@echo "Installing Sphinx into $(TEST_VENV)"
+	@"$(TEST_BIN)/python" $(PIP_INSTALL) --quiet sphinx myst-nb pydata-sphinx-theme
 	@touch "$@"

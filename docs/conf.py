@@ -1,4 +1,4 @@
-"""Sphinx builds the site from the Markdown pages as they stand on a code host; see the target `docs` of the Makefile."""
+"""Sphinx builds the site from the Markdown pages as code hosts show them; see the target `docs` of the Makefile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2, "secon
 
 myst_heading_anchors = 3
 nb_execution_mode = "force"
-nb_execution_timeout = 600
+nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True

@@ -11,7 +11,8 @@ import pytest
 from command_parsing import parse_error
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+ROOT_PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*ROOT_PAGES, *sorted(set((REPOSITORY / "docs").rglob("*.md")) - {REPOSITORY / "docs" / "api" / "index.md"})]
 LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -97,7 +98,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_index_names_every_page() -> None:
     index = REPOSITORY / "docs" / "README.md"
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(index.read_text("utf-8"))}
-    assert {page_name(page) for page in PAGES[1:] if page != index} == {
+    assert {page_name(page) for page in PAGES if page not in (*ROOT_PAGES, index)} == {
         page_name(path) for path in linked if path.suffix == ".md"
     }
 
@@ -121,3 +122,25 @@ def test_commands_are_found_in_every_form(tmp_path: Path) -> None:
         ["nnUNetv2_three"],
         ["nnUNetv2_four", "--cases", "SUBSTITUTED"],
     ]
+
+
+SOURCES = [
+    path
+    for folder in ("nnunetv2_promise", "trainers", "network_architectures", "tests", "benchmarks")
+    for path in sorted((REPOSITORY / folder).rglob("*.py"))
+]
+NAMED_FILE = re.compile(
+    r"(?<![\w/.{<])(?:docs|tests|trainers|network_architectures|nnunetv2_promise)/[\w./-]+\.(?:md|py|json)\b"
+)
+
+
+def test_files_that_docstrings_and_the_layout_name_exist() -> None:
+    pages = [REPOSITORY / "setup.py", REPOSITORY / "docs" / "explanation" / "layout.md", *SOURCES]
+    named = {(page_name(page), name) for page in pages for name in NAMED_FILE.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 10
+    assert {(page, name) for page, name in named if not (REPOSITORY / name).is_file()} == set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=page_name)
+def test_sources_name_no_page_outside_of_the_repository(path: Path) -> None:
+    assert not re.search(r"\b(DESIGN|INTERACTIVE|STYLE)(\.md| section)", path.read_text(encoding="utf-8"))

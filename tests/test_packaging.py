@@ -255,11 +255,11 @@ def test_make_test_pythons_uses_each_interpreter_in_its_own_environment(tmp_path
         assert re.search(rf"{name} -m venv \"{tmp_path / 'env'}-{Path(name).name}\"", done.stdout), done.stdout
 
 
-def test_ci_runs_make_lint_and_make_test(tmp_path: Path) -> None:
+def test_ci_checks_builds_the_documentation_and_tests(tmp_path: Path) -> None:
     script = REPOSITORY / ".ci" / "run"
     for name in ("make", "apt-get"):
         (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
         (tmp_path / name).chmod(0o755)
     done = run(str(script), PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert done.stdout.splitlines()[-2:] == ["make lint", "make test"]
+    assert done.stdout.splitlines()[-3:] == ["make lint", "make docs", "make test"]
     assert done.returncode == 0

@@ -13,7 +13,7 @@ DEFAULT_TOLERANCE_MM = 5.0
 
 
 def dice(prediction_zyx: NDArray[np.bool_], truth_zyx: NDArray[np.bool_]) -> float:
-    """Dice coefficient, 2 |A and B| / (|A| + |B|).
+    """Dice coefficient, ``2 |A and B| / (|A| + |B|)``.
 
     Args:
         prediction_zyx: (D, H, W) bool.

@@ -43,7 +43,7 @@ def _certain_where(ignore: Tensor, logits: Tensor) -> Tensor:
 
 
 def smooth_boundary(maps: Tensor, kernel: Sequence[int] = PAPER_KERNEL) -> Tensor:
-    """The paper's boundary generator |m - avgpool(m)|, stride 1, zero padding.
+    """The paper's boundary generator ``|m - avgpool(m)|``, stride 1, zero padding.
 
     Args:
         maps: (B, C, D, H, W) float in [0, 1].
