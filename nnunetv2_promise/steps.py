@@ -52,6 +52,7 @@ def run_steps(
     say: Callable[[str], None],
     *,
     echo: bool = True,
+    hear: Callable[[str], None] | None = None,
 ) -> None:
     """Run the steps that are not done yet, and those that need a step that ran.
 
@@ -64,6 +65,7 @@ def run_steps(
         environment: Variables that the steps need beside the present ones.
         say: Prints one line.
         echo: Whether commands and their output are shown; without, only what a step does.
+        hear: Gets each line that a command prints.
 
     Raises:
         UserError: If a command is missing or fails.
@@ -93,7 +95,7 @@ def run_steps(
         if step.action is not None:
             step.action()
         else:
-            _run((*step.prefix, *command), folder / "logs" / f"{step.name}.txt", environment, echo=echo)
+            _run((*step.prefix, *command), folder / "logs" / f"{step.name}.txt", environment, echo=echo, hear=hear)
         write_json({**content, "seconds": round(time.monotonic() - start, 1)}, stamp)
 
 
@@ -138,12 +140,21 @@ def _seconds_of(stamp: Path, step: Step) -> float | None:
     return float(content["seconds"]) if content["command"] == list(step.command) else None
 
 
-def _run(command: Sequence[str], log: Path, environment: Mapping[str, str], *, echo: bool) -> None:
+def _run(
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    echo: bool,
+    hear: Callable[[str], None] | None,
+) -> None:
     """Run one command, copying its output to ``log`` and to the terminal."""
     with log.open("w", encoding="utf-8", newline="") as log_file, _started(command, environment) as process:
         for line in process.stdout or ():
             log_file.write(line)
             log_file.flush()
+            if hear is not None:
+                hear(line)
             if echo:
                 sys.stdout.write(line)
                 sys.stdout.flush()

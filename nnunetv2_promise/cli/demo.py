@@ -18,7 +18,7 @@ _EXAMPLE = """example:
   nnUNetv2_promise_demo -o demo_output
 
 The folder gets everything: scans, nnU-Net's own three folders, masks, scores and report.html.
-A second run goes on where the first one ended.
+A second run resumes where the first one stopped. What the commands print is in the folder's logs.
 """
 
 
@@ -36,11 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=("data", "clicks", "report"),
         help="do this step alone: generate the scans, prepare a click on every lesion, or write the report",
     )
+    parser.add_argument("--verbose", action="store_true", help="show the commands and all that they print")
     args = parser.parse_args(argv)
-    return run_command(lambda: _demo(args.output, args.only))
+    return run_command(lambda: _demo(args.output, args.only, verbose=args.verbose))
 
 
-def _demo(output: Path, only: str | None) -> None:
+def _demo(output: Path, only: str | None, *, verbose: bool) -> None:
     from nnunetv2_promise.demo import pipeline
 
     if output.exists() and not output.is_dir():
@@ -49,24 +50,38 @@ def _demo(output: Path, only: str | None) -> None:
     if only:
         {"data": pipeline.make_data, "clicks": pipeline.make_clicks, "report": pipeline.make_report}[only](layout)
     else:
-        _run_all(layout)
+        _run_all(layout, verbose=verbose)
 
 
-def _run_all(layout: Layout) -> None:
-    from nnunetv2_promise.demo.pipeline import steps
+def _run_all(layout: Layout, *, verbose: bool) -> None:
+    from nnunetv2_promise.demo.pipeline import EPOCHS, steps
+    from nnunetv2_promise.demo.terminal import Terminal
     from nnunetv2_promise.files import read_json
     from nnunetv2_promise.steps import run_steps
 
-    environment = layout.environment()
-    for name, value in environment.items():
-        _say(f"export {name}={shlex.quote(value)}")
-    run_steps(steps(layout), layout.root, environment, _say)
+    environment, chosen = layout.environment(), steps(layout)
+    terminal = Terminal([step.title for step in chosen], epochs=EPOCHS)
+    _say(
+        "One click, one mask: the whole job on generated CT scans, on the CPU.\n"
+        f"Everything is written to {layout.root}.\n"
+    )
+    if verbose:
+        for name, value in environment.items():
+            _say(f"export {name}={shlex.quote(value)}")
+        run_steps(chosen, layout.root, environment, _say)
+    else:
+        try:
+            run_steps(chosen, layout.root, environment, terminal.say, echo=False, hear=terminal.hear)
+            terminal.finish()
+        finally:
+            terminal.stop()
     results = read_json(layout.results)
     _say(
         f"\nMean Dice over {results['cases']} unseen scans, one click each: {results['mean_dice']:.3f}\n"
         f"Clicks that gave the clicked lesion: {results['clicks_that_hit']} of {results['clicks']} "
         f"({results['share_of_clicks_that_hit']:.1%})\n"
-        f"Report: {layout.report}"
+        f"Report: {layout.report}\n"
+        f"Logs:   {layout.root / 'logs'}"
     )
 
 

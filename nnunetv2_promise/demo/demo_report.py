@@ -62,6 +62,7 @@ def write_report(layout: Layout, clicks: Sequence[ScoredClick]) -> None:
         page.heading("Commands"),
         page.table(("step", "seconds"), [(title, duration) for title, _, duration in done], numeric=1),
         page.code([*exports, *(command for _, command, _ in done)]),
+        _logs(layout.root, [step.name for step in steps(layout)]),
     ]
     with atomic_path(layout.report) as temporary:
         temporary.write_text(page.page("One click, one tumour mask: the demo's report", parts), encoding="utf-8")
@@ -138,3 +139,11 @@ def _chosen_lesion(labels: Path, lesions: Path, case: str) -> int:
         sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{case}{SUFFIX}"))) for folder in (labels, lesions)
     )
     return int(lesion_map[label > 0].max())
+
+
+def _logs(root: Path, names: Sequence[str]) -> str:
+    """Links to what the steps' commands printed."""
+    found = [f"logs/{name}.txt" for name in names if (root / "logs" / f"{name}.txt").is_file()]
+    return (
+        "<p>Logs: " + ", ".join(f'<a href="{name}">{Path(name).stem}</a>' for name in found) + "</p>" if found else ""
+    )

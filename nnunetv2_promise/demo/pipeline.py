@@ -15,7 +15,8 @@ DATASET = "Dataset501_DemoLesions"
 PLANNER, PLANS = "ProMISeTinyPlanner", "ProMISeTinyPlans"
 # Coarser than the planner would choose: a third of the time, and the smallest lesions still span five voxels.
 SPACING_MM = 1.5
-TRAINER = "ProMISeTrainer_100epochs"
+EPOCHS = 100
+TRAINER = f"ProMISeTrainer_{EPOCHS}epochs"
 CONFIGURATION, FOLD = "3d_fullres", 0
 # Lesions here measure 8 to 24 mm; the published evaluation's 5 mm would forgive everything.
 NSD_TOLERANCE_MM = 2.0
