@@ -67,9 +67,9 @@ def correct_prompts(
     """Write a prompt file with one more click for each object whose mask is not right yet; see ``next_click``.
 
     The truth of an object is the component of its label that holds one of its clicks, or else the nearest one. Its
-    mask is ``CASE_object1.nii.gz`` (numbered as in the prompt file), which then becomes its ``previous_mask``; or, in
-    a label map ``CASE.nii.gz``, the components of its label that touch its truth or its clicks, without the voxels of
-    the label's other objects in the truth.
+    mask is ``instances/CASE/object_001.nii.gz`` or ``CASE_object1.nii.gz`` (numbered as in the prompt file), which then
+    becomes its ``previous_mask``; or, in a label map ``CASE.nii.gz``, the components of its label that touch its truth
+    or its clicks, without the voxels of the label's other objects in the truth.
 
     Args:
         prompts: The prompt file that the masks were made from.
@@ -95,7 +95,7 @@ def correct_prompts(
         prompt_file=prompt_file,
         images=image_paths,
         label_maps=label_maps,
-        masks=find_volumes(masks, what="masks"),
+        masks=_find_masks(Path(masks)),
         mask_folder=Path(masks),
         labels=read_labels(require_dataset_json(labels, images, named=dataset_json)),
         per=per,
@@ -106,6 +106,17 @@ def correct_prompts(
         for case in tqdm(prompt_file.cases, desc="Correcting", unit="case", disable=None)
     }
     return save_prompt_file(output, cases, coordinates=prompt_file.coordinates)
+
+
+def _find_masks(folder: Path) -> dict[str, Path]:
+    """Masks by case, and by ``CASE_object1`` for those of single objects."""
+    found = find_volumes(folder, what="masks")
+    for case in sorted(path for path in folder.glob("instances/*") if path.is_dir()):
+        for name, path in find_volumes(case, what="masks").items():
+            number = name.removeprefix("object_")
+            if number.isdecimal():
+                found[f"{case.name}_object{int(number)}"] = path
+    return found
 
 
 def _correct_case(inputs: _Inputs, name: str, target_folder: Path) -> list[Prompt]:

@@ -169,6 +169,28 @@ def test_deepest_voxel_depends_on_spacing() -> None:
     assert deepest_voxel(mask, spacing_zyx_mm=(0.5, 1.0, 1.0)).tolist()[1:] == [3, 3]
 
 
+def test_deepest_voxel_nearest_to_the_centre_is_in_mm() -> None:
+    """Four single voxels around (1, 0, 4), all equally deep: two at 1 voxel along z (4 mm), two at 3 along x (3 mm)."""
+    mask = np.zeros((3, 1, 9), dtype=bool)
+    mask[0, 0, 4] = mask[2, 0, 4] = mask[1, 0, 1] = mask[1, 0, 7] = True
+    assert deepest_voxel(mask, spacing_zyx_mm=(4.0, 1.0, 1.0)).tolist() == [1, 0, 1]
+    assert deepest_voxel(mask, spacing_zyx_mm=(2.0, 1.0, 1.0)).tolist() == [0, 0, 4]
+
+
+def test_first_voxel_lies_in_the_label_map_not_in_the_box() -> None:
+    array = np.zeros((5, 7, 9), dtype=np.uint8)
+    array[2, 3, 7] = array[2, 4, 6] = array[3, 4, 5] = 1
+    (item,) = find_objects(array, [1])
+    assert item.start_zyx == (2, 3, 5)
+    assert item.first_voxel_zyx == (2, 3, 7)
+    assert item.voxels_zyx.tolist() == [[2, 3, 7], [2, 4, 6], [3, 4, 5]]
+    array[:] = 0
+    array[3:, 4:, 5:] = 1
+    array[3, 4, :8] = array[3, :, 5] = 0
+    (item,) = find_objects(array, [1])
+    assert (item.start_zyx, item.first_voxel_zyx) == ((3, 4, 5), (3, 4, 8))
+
+
 def test_deepest_voxel_of_a_bar_is_its_middle() -> None:
     mask = np.zeros((3, 3, 13), dtype=bool)
     mask[1, 1, 2:9] = True

@@ -68,6 +68,16 @@ def test_missing_and_superfluous_voxels_of_one_mask_per_object(folder: Path) -> 
     assert right == Prompt("tumour", (ON_RIGHT,), ((17.0, 5.0, 4.0),), previous_mask="masks/a_object2.nii.gz")
 
 
+def test_masks_of_single_objects_in_a_folder_of_the_case(folder: Path) -> None:
+    """As prediction writes them beside its label maps; the label map, which is right, is not looked at."""
+    write(LEFT | RIGHT, folder / "masks" / "a.nii.gz")
+    write(LEFT, folder / "masks" / "instances" / "a" / "object_001.nii.gz")
+    write(np.zeros(SHAPE_ZYX), folder / "masks" / "instances" / "a" / "object_002.nii.gz")
+    left, right = correct(folder).cases["a"]
+    assert left == Prompt("tumour", (ON_LEFT,), previous_mask="masks/instances/a/object_001.nii.gz")
+    assert right == Prompt("tumour", (ON_RIGHT, ON_RIGHT), previous_mask="masks/instances/a/object_002.nii.gz")
+
+
 def test_right_masks_get_no_click(folder: Path) -> None:
     write(LEFT, folder / "masks" / "a_object1.nii.gz")
     write(RIGHT * 7, folder / "masks" / "a_object2.nii.gz")
