@@ -90,7 +90,7 @@ def make_task(what: Measurement, network: nn.Module) -> Callable[[], None]:
         encoder = torch.compile(network.image_encoder) if what.compiled else network.image_encoder
         ordered = image.permute(0, 1, 3, 4, 2) if what.implementation == "ours" else image
         return torch.no_grad()(lambda: encoder(ordered))
-    if what.task == "click" or what.implementation == "plain":  # the plain network starts anew for each click
+    if what.task == "click" or what.implementation == "plain":  # the plain network starts again for each click
         return torch.no_grad()(lambda: compiled(image, points))
     with torch.no_grad(), autocast(what):
         encoded = network.encode(image)

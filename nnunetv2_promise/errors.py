@@ -1,4 +1,4 @@
-"""The one error class for everything that a user can mend."""
+"""The one error class for everything that a user can fix."""
 
 
 class UserError(ValueError):

@@ -56,7 +56,7 @@ def read_json(path: Path | str) -> Any:
     except IsADirectoryError as error:
         raise UserError(f"{path} is a folder where a JSON file is needed; name the file.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); mend or recreate the file.") from error
+        raise UserError(f"{path} is not valid JSON ({error}); fix or recreate the file.") from error
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def find_sam_weights(name_or_path: str) -> Path:
 
 
 def download_sam(name: str, folder: Path | None = None, *, base_url: str | None = None) -> Path:
-    """Download official SAM weights; an interrupted download goes on where it stopped.
+    """Download official SAM weights; an interrupted download resumes where it stopped.
 
     Args:
         name: ``vit_b``, ``vit_l`` or ``vit_h``.
@@ -104,7 +104,7 @@ def _candidates(file_name: str) -> Iterator[Path]:
     if named:
         place = Path(named).expanduser()
         if not place.exists():
-            raise UserError(f"{place} (environment variable {ENVIRONMENT_VARIABLE}) does not exist; mend the variable.")
+            raise UserError(f"{place} (environment variable {ENVIRONMENT_VARIABLE}) does not exist; fix the variable.")
         yield place if place.is_file() else place / file_name
     yield default_folder() / file_name
 
@@ -144,7 +144,7 @@ def _receive(response: Any, partial: Path, *, start: int, total: int) -> None:
 
 def _broken(url: str, partial: Path) -> UserError:
     return UserError(
-        f"The connection for {url} broke after {partial.stat().st_size} bytes; run the command again, it goes on there."
+        f"The connection for {url} broke after {partial.stat().st_size} bytes; run the command again, it resumes there."
     )
 
 
@@ -154,7 +154,7 @@ def _elsewhere(url: str, target: Path, reason: str) -> str:
     )
 
 
-def _check_hash(file: Path, mend: str) -> None:
+def _check_hash(file: Path, remedy: str) -> None:
     expected = file.name.removesuffix(".part").removesuffix(".pth").rpartition("_")[2]
     digest = hashlib.sha256()
     with open(file, "rb") as stream:
@@ -163,5 +163,5 @@ def _check_hash(file: Path, mend: str) -> None:
     if not digest.hexdigest().startswith(expected):
         raise UserError(
             f"The SHA-256 of {file} starts with {digest.hexdigest()[: len(expected)]} instead of {expected}, so the "
-            f"file is damaged or another; {mend}."
+            f"file is damaged or another; {remedy}."
         )

@@ -24,7 +24,7 @@ def parse_error(command: Sequence[str]) -> str | None:
     name, *arguments = command
     found = entry_points(group="console_scripts", name=name)
     if not found:
-        raise LookupError(f"{name} is no installed command")
+        raise LookupError(f"{name} is not an installed command")
     # Some of nnU-Net's commands call this directly, and `parse_args` calls it.
     original = argparse.ArgumentParser.parse_known_args
 

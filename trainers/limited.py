@@ -34,7 +34,7 @@ def budget_from_environment() -> Budget:
     """The budget that ``nnUNet_promise_minutes`` or ``nnUNet_promise_epochs`` gives.
 
     Raises:
-        UserError: If neither or both are set, or the one that is set is no positive number or no whole one.
+        UserError: If neither or both are set, or the one that is set is not a positive number or not a whole one.
     """
     minutes, epochs = os.environ.get(MINUTES_VARIABLE, ""), os.environ.get(EPOCHS_VARIABLE, "")
     if bool(minutes) == bool(epochs):

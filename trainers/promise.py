@@ -188,7 +188,7 @@ class ProMISeTrainer(RestartableTraining):
         if shared and self.fold != "all":
             raise UserError(
                 f"{self.preprocessed_dataset_folder_base}/splits_final.json: fold {self.fold} trains and validates on "
-                f"'{shared[0]}'; every case may be in one part only, mend the file."
+                f"'{shared[0]}'; every case may be in one part only, fix the file."
             )
         processes = distributed.get_world_size() if self.is_ddp else 1
         self.num_iterations_per_epoch = math.ceil(len(dataset_tr.identifiers) / (self.batch_size * processes))

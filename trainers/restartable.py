@@ -15,7 +15,7 @@ from nnunetv2_promise.training.seeding import seed_everything
 
 
 class RestartableTraining(nnUNetTrainer):
-    """nnU-Net's training, seeded, so that one that was killed and goes on equals an undisturbed one.
+    """nnU-Net's training, seeded, so that one that was killed and resumed equals an undisturbed one.
 
     Exactly so on a CPU with ``nnUNet_n_proc_DA=0``; elsewhere the order of sums differs and loading is a race.
     """

@@ -38,7 +38,7 @@ def chunk_slices(x: Tensor) -> list[slice] | None:
     """Slices of the first axis to work on one after the other, or None to work on everything at once.
 
     Chunks pay on the CPU while nothing is kept for a backward pass: a block's widest result then takes some 25 MB
-    instead of 400 and its memory is used again instead of being requested anew.
+    instead of 400 and its memory is used again instead of being requested every time.
 
     Args:
         x: (n, E) tokens or (n, N, E) windows of tokens.

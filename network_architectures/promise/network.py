@@ -73,7 +73,7 @@ class ProMISe(nn.Module):
         Args:
             encoder: ``"vit_b"``, ``"vit_l"``, ``"vit_h"``, or a dict with the fields of
                 :class:`~nnunetv2_promise.network_architectures.promise.options.EncoderConfig`.
-            patch_size: (D, H, W) in voxels, at least 16 each. A size that is no multiple of 4 is padded inside.
+            patch_size: (D, H, W) in voxels, at least 16 each. A size that is not a multiple of 4 is padded inside.
             in_channels: Channels C of the image. With more than one, a trained 1 x 1 x 1 convolution, at first their
                 mean, makes the one that SAM's encoder sees; the CNN encoder and the decoder see all.
             adapters: 1 or 2 per block (2 is the paper's choice).

@@ -32,8 +32,8 @@ def join_windows(windows: Tensor, window: Sequence[int], counts: Sequence[int]) 
 class WindowLayout(nn.Module):
     """Windows of one token grid, shifted or not.
 
-    A window shrinks to the grid where the grid is smaller, and is not shifted there. A grid that is no multiple of the
-    window is padded at its end with zero tokens, which take part in the attention as they do in SAM.
+    A window shrinks to the grid where the grid is smaller, and is not shifted there. A grid that is not a multiple of
+    the window is padded at its end with zero tokens, which take part in the attention as they do in SAM.
 
     The tables are shared by all blocks of the same kind and are not part of a checkpoint:
     ``positions`` (N, wh + ww + wd) marks each token's place in its window per axis; ``regions`` (windows, N, 8) marks

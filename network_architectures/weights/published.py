@@ -80,7 +80,7 @@ def _network_state(path: Path | str, checkpoint: Any) -> dict[str, Tensor]:
         if part == "feature_dict" and isinstance(entries, list) and len(entries) > DEEPEST:
             entries = entries[DEEPEST]
         if not isinstance(entries, Mapping):
-            raise UserError(f"{path} lacks '{part}'; it is no published ProMISe checkpoint.")
+            raise UserError(f"{path} lacks '{part}'; it is not a published ProMISe checkpoint.")
         state.update({_our_name(prefix, key): value for key, value in entries.items() if not _is_without_effect(key)})
     return state
 
@@ -102,7 +102,7 @@ def _options(path: Path | str, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     def shape(key: str, dimensions: int) -> tuple[int, ...]:
         if key not in state or not isinstance(state[key], Tensor) or state[key].ndim != dimensions:
-            raise UserError(f"{path} lacks '{key}' or it is misshapen; it is no published ProMISe checkpoint.")
+            raise UserError(f"{path} lacks '{key}' or it is misshapen; it is not a published ProMISe checkpoint.")
         return tuple(state[key].shape)
 
     encoder = "image_encoder."

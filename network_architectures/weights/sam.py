@@ -54,7 +54,7 @@ def sam_encoder_options(path: Path | str) -> dict[str, Any]:
     weights = _encoder_weights(path)
     for key in ("pos_embed", "blocks.0.attn.rel_pos_h", "blocks.0.mlp.lin1.weight"):
         if key not in weights:
-            raise UserError(f"{path} lacks '{PREFIX}{key}'; it is no SAM checkpoint with a vision transformer.")
+            raise UserError(f"{path} lacks '{PREFIX}{key}'; it is not a SAM checkpoint with a vision transformer.")
     lengths = [value.shape[0] for key, value in weights.items() if key.endswith(".attn.rel_pos_h")]
     table, embed_dim = weights["pos_embed"].shape[1], weights["pos_embed"].shape[3]
     return {
@@ -73,5 +73,5 @@ def _encoder_weights(path: Path | str) -> dict[str, Tensor]:
     if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get("model"), Mapping):
         checkpoint = checkpoint["model"]  # as training scripts save it, beside the optimizer
     if not isinstance(checkpoint, Mapping) or not any(str(key).startswith(PREFIX) for key in checkpoint):
-        raise UserError(f"{path} holds no '{PREFIX}*' weights; it is no SAM checkpoint.")
+        raise UserError(f"{path} holds no '{PREFIX}*' weights; it is not a SAM checkpoint.")
     return {key.removeprefix(PREFIX): value for key, value in checkpoint.items() if key.startswith(PREFIX)}

@@ -22,12 +22,14 @@ def read_weight_file(path: Path | str) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist or is no file; check the path.")
+        raise UserError(f"{path} does not exist or is not a file; check the path.")
     try:
         with torch.serialization.safe_globals(_numpy_number()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is no PyTorch weight file or holds more than weights; download it again.") from error
+        raise UserError(
+            f"{path} is not a PyTorch weight file or holds more than weights; download it again."
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged or no PyTorch weight file; download it again.") from error
 

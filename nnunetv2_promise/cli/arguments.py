@@ -11,7 +11,7 @@ def at_least_one(text: str) -> int:
     try:
         number = int(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from error
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
     return number
@@ -22,7 +22,7 @@ def not_negative(text: str) -> float:
     try:
         number = float(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
     if not math.isfinite(number) or number < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative or not finite")
     return number

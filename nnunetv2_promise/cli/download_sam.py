@@ -15,7 +15,7 @@ _EXAMPLE = """example:
   nnUNetv2_promise_download_sam vit_b
 
 The file goes to ~/.cache/nnunetv2_promise, where training looks for it. Elsewhere (-o), name the place in the
-environment variable nnUNet_promise_sam. An interrupted download goes on where it stopped.
+environment variable nnUNet_promise_sam. An interrupted download resumes where it stopped.
 """
 
 

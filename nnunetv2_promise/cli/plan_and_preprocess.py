@@ -16,7 +16,7 @@ _EXAMPLE = """example:
   nnUNetv2_promise_plan_and_preprocess -i Task07_Pancreas -d 7 --labels cancer -np 4
   nnUNetv2_train 7 3d_fullres 0 -tr ProMISeTrainer -p ProMISePlans
 
-A dataset that is in nnUNet_raw already needs only -d. A second call goes on where an interrupted one stopped.
+A dataset that is in nnUNet_raw already needs only -d. A second call resumes where an interrupted one stopped.
 """
 
 _PLANNERS = (
@@ -137,13 +137,13 @@ def _default_processes() -> int:
 
 def _dataset_id(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 999:
-        raise argparse.ArgumentTypeError(f"'{text}' is no dataset number from 1 to 999")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a dataset number from 1 to 999")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
     return int(text)
 
 
@@ -153,11 +153,11 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is no positive number")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive number")
     return value
 
 
 def _plain_name(text: str) -> str:
     if not text or text.startswith(".") or os.path.basename(text) != text:
-        raise argparse.ArgumentTypeError(f"'{text}' is no plain file name")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a plain file name")
     return text

@@ -72,7 +72,7 @@ def convert_msd(
     )
     _count_cases_without_label(reports, msd, choice)
     if exists:
-        _logger.info("%s exists already, made from the same source; going on with it.", raw / name)
+        _logger.info("%s exists already, made from the same source; using it.", raw / name)
         return name
     with _folder_in_the_making(raw / name) as folder:
         _fill(folder, msd, choice, reports, origin, num_processes)

@@ -187,7 +187,7 @@ def _image_files(image: Path) -> tuple[Path, ...]:
 def _test_image(entry: Any, file: Path) -> str:
     path = entry.get("image") if isinstance(entry, dict) else entry
     if not isinstance(path, str):
-        raise UserError(f"{file} has a test entry that is no path ({entry!r}); correct the entry.")
+        raise UserError(f"{file} has a test entry that is not a path ({entry!r}); correct the entry.")
     return path
 
 

@@ -63,7 +63,7 @@ def read_published_splits(path: Path | str) -> list[Fold]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist or is no file; check the path.")
+        raise UserError(f"{path} does not exist or is not a file; check the path.")
     try:
         with path.open("rb") as file:
             content = _PlainUnpickler(file).load()
@@ -80,12 +80,12 @@ def read_published_splits(path: Path | str) -> list[Fold]:
 
 def _fold(content: Any, where: str) -> Fold:
     if not isinstance(content, dict) or set(content) != set(PARTS):
-        raise UserError(f"{where} is no dict of exactly {', '.join(PARTS)}; mend the file.")
+        raise UserError(f"{where} is not a dict of exactly {', '.join(PARTS)}; fix the file.")
     fold = {}
     for part in PARTS:
         cases = content[part]
         if not isinstance(cases, list | dict) or not all(isinstance(case, str) for case in cases):
-            raise UserError(f"{where} has no list of case names under '{part}'; mend the file.")
+            raise UserError(f"{where} has no list of case names under '{part}'; fix the file.")
         fold[part] = sorted(cases)
     return fold
 
@@ -126,7 +126,7 @@ def check_splits(folds: Sequence[Fold], cases: Iterable[str], source: Path | str
         where = f"{source}: fold {index}"
         for part in ("train", "val"):
             if not fold[part]:
-                raise UserError(f"{where} has no case in '{part}'; nnU-Net needs one, mend the list.")
+                raise UserError(f"{where} has no case in '{part}'; nnU-Net needs one, fix the list.")
         times = Counter(case for part in PARTS for case in fold[part])
         repeated = sorted(case for case, number in times.items() if number > 1)
         if repeated:
@@ -136,7 +136,7 @@ def check_splits(folds: Sequence[Fold], cases: Iterable[str], source: Path | str
             )
         unknown, missing = sorted(set(times) - expected), sorted(expected - set(times))
         if unknown:
-            raise UserError(f"{where} names '{unknown[0]}', which is no case of the dataset; check -d and the list.")
+            raise UserError(f"{where} names '{unknown[0]}', which is not a case of the dataset; check -d and the list.")
         if missing:
             raise UserError(
                 f"{where} leaves out '{missing[0]}' ({len(missing)} of {len(expected)} cases); every case of the "

@@ -55,7 +55,7 @@ def read_labels(path: Path | str) -> Labels:
     content = read_json(path)
     labels = content.get("labels") if isinstance(content, dict) else None
     if not isinstance(labels, dict) or not labels:
-        raise UserError(f"{path} has no 'labels' that map names to values; mend the file or name another one.")
+        raise UserError(f"{path} has no 'labels' that map names to values; fix the file or name another one.")
     decathlon = all(isinstance(value, str) and not value.lstrip("-").isdigit() for value in labels.values())
     pairs = [(value, key) for key, value in labels.items()] if decathlon else list(labels.items())
     return {str(name): _value(value, name, path) for name, value in pairs}

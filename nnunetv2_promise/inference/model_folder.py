@@ -87,14 +87,14 @@ class ModelFolder:
         """Read each checkpoint without running pickled code, and compare it with the network that the plans describe.
 
         Raises:
-            UserError: If one is corrupt, is no nnU-Net checkpoint, was written by another trainer, does not fit the
+            UserError: If one is corrupt, is not an nnU-Net checkpoint, was written by another trainer, does not fit the
                 plans, or holds code.
         """
         for path in self.checkpoints:
             content = read_checkpoint(path)
             missing = [key for key in CHECKPOINT_KEYS if key not in content]
             if missing:
-                raise UserError(f"{path} has no '{missing[0]}'; it is no nnU-Net checkpoint. Name the file with -chk.")
+                raise UserError(f"{path} has no '{missing[0]}'; it is not an nnU-Net checkpoint; name one with -chk.")
             trainer = find_trainer(str(content["trainer_name"]))
             if trainer is None:
                 raise UserError(
@@ -145,7 +145,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged or no checkpoint; restore it, or train again.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} is no checkpoint; name another file.")
+        raise UserError(f"{path} is not a checkpoint; name another file.")
     return content
 
 

@@ -57,7 +57,7 @@ def finest_axis_mm(spacings_mm: np.ndarray) -> float:
 
 
 def isotropic_spacing_mm(spacings_mm: np.ndarray, small_object_mm: float) -> tuple[float, str]:
-    """An isotropic spacing for data that is no CT, and the reason in plain words.
+    """An isotropic spacing for data other than CT, and the reason in plain words.
 
     The voxel volume stays as it is in the data, unless small objects would span too few voxels: then the voxels get
     smaller, down to the finest axis of the data.

@@ -54,7 +54,7 @@ def map_objects(labels_zyx: np.ndarray, ignore_label: int | None = None) -> Obje
 
     Args:
         labels_zyx: (D, H, W) integer label map; negative values are outside of nnU-Net's non-zero mask.
-        ignore_label: Value that is no object, or None.
+        ignore_label: Value that is not an object, or None.
     """
     foreground = labels_zyx > 0
     if ignore_label is not None:
@@ -99,7 +99,7 @@ class ObjectDataset:
 
     Args:
         dataset: nnU-Net's.
-        ignore_label: Value that is no object, or None.
+        ignore_label: Value that is not an object, or None.
     """
 
     def __init__(self, dataset: nnUNetBaseDataset, *, ignore_label: int | None) -> None:

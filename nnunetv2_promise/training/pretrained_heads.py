@@ -32,7 +32,7 @@ def take_over_heads(network: nn.Module, checkpoint: Path) -> bool:
         Whether they were copied.
 
     Raises:
-        UserError: If the file is no checkpoint.
+        UserError: If the file is not a checkpoint.
     """
     content = read_weight_file(checkpoint)
     if not isinstance(content, dict) or "network_weights" not in content:

@@ -81,8 +81,8 @@ def import_checkpoint(request: ImportRequest) -> None:
     """Write ``dataset.json``, ``plans.json`` and ``fold_0/checkpoint_final.pth``; all of them or none.
 
     Raises:
-        UserError: If the file is no published checkpoint, the dataset is not planned or is no one-channel CT, or the
-            model folder holds a model already.
+        UserError: If the file is not a published checkpoint, the dataset is not planned or is not one-channel CT, or
+            the model folder holds a model already.
     """
     folder = request.model_folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -24,7 +24,7 @@ def failing(error: BaseException) -> int:
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
-        (UserError("a.json is\n  wrong; mend it."), 2, "Error: a.json is wrong; mend it.\n"),
+        (UserError("a.json is\n  wrong; fix it."), 2, "Error: a.json is wrong; fix it.\n"),
         (OSError(errno.ENOSPC, "No space left on device", "x.nii"), 2, "Error: x.nii: No space left on device. "),
         (OSError(errno.EACCES, "Permission denied", "y"), 2, "Error: y: Permission denied. "),
         (KeyboardInterrupt(), 130, "Interrupted."),

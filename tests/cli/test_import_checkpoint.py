@@ -69,7 +69,7 @@ def test_import_writes_a_model_that_both_commands_use(nnunet: Workspace, checkpo
     ("arguments", "sentence"),
     [
         (["missing.pth", "-d", DATASET_ID, "-o", "{new}"], "missing.pth does not exist"),
-        (["{text}", "-d", DATASET_ID, "-o", "{new}"], "no PyTorch weight file"),
+        (["{text}", "-d", DATASET_ID, "-o", "{new}"], "not a PyTorch weight file"),
         (["{checkpoint}", "-d", "991", "-o", "{new}"], "No dataset 991"),
         (["{checkpoint}", "-d", "Dataset991_None", "-o", "{new}"], "run nnUNetv2_promise_plan_and_preprocess"),
         (["{checkpoint}", "-d", DATASET_ID, "-o", "{full}"], "is not empty; name a new folder"),

@@ -46,7 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def after(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the finished folders to go on from."""
+    """A copy of the finished folders to resume from."""
     for variable in VARIABLES:
         if (finished / variable).exists():
             shutil.copytree(finished / variable, tmp_path / variable, symlinks=True)

@@ -199,9 +199,9 @@ PICKLES: list[tuple[bytes, str]] = [
     (b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f.", "damaged or no pickle"),
     (pickle.dumps({"train": []}), "holds no list of folds"),
     (pickle.dumps([]), "holds no list of folds"),
-    (pickle.dumps([["colon_001"]]), "fold 0 is no dict of exactly"),
-    (pickle.dumps(published_form(extra=[])), "fold 1 is no dict of exactly"),
-    (pickle.dumps([{"train": [], "val": []}]), "fold 0 is no dict of exactly"),
+    (pickle.dumps([["colon_001"]]), "fold 0 is not a dict of exactly"),
+    (pickle.dumps(published_form(extra=[])), "fold 1 is not a dict of exactly"),
+    (pickle.dumps([{"train": [], "val": []}]), "fold 0 is not a dict of exactly"),
     (pickle.dumps(published_form(val="colon_001")), "fold 1 has no list of case names under 'val'"),
     (pickle.dumps(published_form(test=[1])), "fold 1 has no list of case names under 'test'"),
 ]

@@ -297,7 +297,7 @@ def test_training_resumed_after_an_epoch_equals_an_undisturbed_one(name: str, pl
 def test_self_supervised_weights_are_loaded_once(
     planned: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """At the start of a training; not when it goes on from a checkpoint, and a missing file stops it at the start."""
+    """At the start of a training; not when it resumes from a checkpoint, and a missing file stops it at the start."""
     donor = make_planned("SwinUNETRTrainer", planned, "Donor")
     donor.initialize()
     own = donor.network.network.swinViT.state_dict()

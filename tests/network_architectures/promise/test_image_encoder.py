@@ -195,13 +195,13 @@ def _save(path: Path, change) -> None:
 
 BAD_FILES = {
     "missing": (lambda path: path.unlink(), "does not exist"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "does not exist or is no file"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "does not exist or is not a file"),
     "empty": (lambda path: path.write_bytes(b""), "damaged or no PyTorch"),
-    "text": (lambda path: path.write_text("hello, this is no checkpoint"), "no PyTorch weight file"),
+    "text": (lambda path: path.write_text("hello, this is not a checkpoint"), "not a PyTorch weight file"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "damaged or no PyTorch"),
     "pickled code": (lambda path: torch.save({"image_encoder.x": Path("x")}, path), "holds more than weights"),
     "a tensor": (lambda path: torch.save(torch.zeros(3), path), "holds no 'image_encoder"),
-    "another model": (lambda path: torch.save({"conv.weight": torch.zeros(3)}, path), "it is no SAM checkpoint"),
+    "another model": (lambda path: torch.save({"conv.weight": torch.zeros(3)}, path), "it is not a SAM checkpoint"),
     "key missing": (
         lambda path: _save(path, lambda state: state.pop("image_encoder.blocks.2.norm1.bias")),
         "lacks 'blocks.2.norm1.bias'",

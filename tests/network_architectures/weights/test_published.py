@@ -105,7 +105,7 @@ def test_bad_content_names_the_file_and_the_first_key(small_checkpoint: Path, tm
 
 BAD_FILES = {
     "missing": (lambda path: None, "does not exist"),
-    "text": (lambda path: path.write_text("no checkpoint at all"), "no PyTorch weight file"),
+    "text": (lambda path: path.write_text("no checkpoint at all"), "not a PyTorch weight file"),
     "a list": (lambda path: torch.save([1, 2], path), "lacks 'encoder_dict'"),
     "pickled code": (lambda path: torch.save({"encoder_dict": Path("x")}, path), "holds more than weights"),
     "a SAM file": (lambda path: torch.save({"image_encoder.pos_embed": torch.zeros(1)}, path), "lacks 'encoder_dict'"),
