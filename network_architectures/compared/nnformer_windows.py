@@ -18,8 +18,8 @@ class Volumes(nn.Module):
     """Cubes of one token grid, shifted by half a cube or not.
 
     Axes that one cube covers are not shifted: there the attention is global. A grid that is not a multiple of the cube
-    is padded at its end. Tokens attend only to tokens of their own kind: of the grid, and from the same side of the seams
-    that the cyclic shift makes.
+    is padded at its end. Tokens attend only to tokens of their own kind: of the grid, and from the same side of the
+    seams that the cyclic shift makes.
 
     Attributes:
         places: (N, N) int64, row of the table of relative positions for each pair of the N tokens of a cube.
