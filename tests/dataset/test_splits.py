@@ -240,7 +240,7 @@ BAD_FOLDS: list[tuple[list[dict[str, list[str]]], str]] = [
     (change("val", lambda cases: cases.append(CASES[0])), r"'colon_000' more than once \(train, val\)"),
     (change("train", lambda cases: cases.append(CASES[0])), r"'colon_000' more than once \(train, train\)"),
     (change("train", lambda cases: cases.remove(CASES[0])), r"leaves out 'colon_000' \(1 of 10 cases\)"),
-    (change("test", lambda cases: cases.append("liver_1")), "names 'liver_1', which is no case"),
+    (change("test", lambda cases: cases.append("liver_1")), "names 'liver_1', which is not a case"),
     (change("val", lambda cases: cases.clear()), "no case in 'val'"),
     (change("train", lambda cases: cases.clear()), "no case in 'train'"),
 ]
