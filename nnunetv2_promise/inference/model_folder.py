@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 CHECKPOINT_KEYS = ("network_weights", "init_args", "trainer_name")
 # What nnU-Net's logger leaves in a checkpoint besides tensors and plain Python; nothing here can run code.
 SAFE_TYPES: list[Any] = [
-    np.float64(0).__reduce__()[0],  # the function that makes numpy scalars; its module differs between versions
+    # The function that makes numpy scalars; NumPy 1 wrote its module by another name than NumPy 2.
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
 ]

@@ -19,8 +19,16 @@ def encoder_autocast(device: torch.device) -> torch.autocast:
 
     float16 is never used: the double residual of the adapters can grow the token stream beyond its range.
     """
-    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device.type))
+
+
+@torch.compiler.assume_constant_result
+def has_bfloat16(device_type: str) -> bool:
+    """Whether the hardware computes in bfloat16; the compiler asks once and does not trace the question.
+
+    PyTorch emulates it on GPUs before Ampere (T4, V100), which is slower than float32.
+    """
+    return device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class PromptedNetwork(nn.Module):
