@@ -1,7 +1,10 @@
-"""Scores of clicks by hand."""
+"""Scores of clicks by hand; a validation whose export was killed."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import torch
 
 from nnunetv2_promise.images.objects import find_objects
+from nnunetv2_promise.training import validation
 from nnunetv2_promise.training.click_scores import click_scores, on_another_object
 from nnunetv2_promise.training.object_scores import (
     ObjectScore,
@@ -67,3 +71,17 @@ def test_online_counts_by_label_and_masks_on_another_object() -> None:
     assert scores["tp_hard"].tolist() == [3, 1]
     assert scores["fp_hard"].tolist() == [0, 5]
     assert scores["fn_hard"].tolist() == [1, 3]
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_export_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its result would never come, and the validation would wait for ever."""
+    monkeypatch.setattr(validation, "export_prediction_from_logits", _die)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        export = validation._Export(pool, waiting=1)
+        export()
+        with pytest.raises(RuntimeError, match="no longer alive"):
+            export.finish()
