@@ -134,8 +134,8 @@ NAMED_FILE = re.compile(
 )
 
 
-def test_files_that_docstrings_and_the_layout_name_exist() -> None:
-    pages = [REPOSITORY / "setup.py", REPOSITORY / "docs" / "explanation" / "layout.md", *SOURCES]
+def test_files_that_docstrings_and_pages_name_exist() -> None:
+    pages = [REPOSITORY / "setup.py", *PAGES, *SOURCES]
     named = {(page_name(page), name) for page in pages for name in NAMED_FILE.findall(page.read_text(encoding="utf-8"))}
     assert len(named) > 10
     assert {(page, name) for page, name in named if not (REPOSITORY / name).is_file()} == set()
