@@ -23,7 +23,7 @@ def segment_window(network: PatchNetwork, image: Tensor, points: Tensor, patch_s
     prompted with voxels of that mask. Overlapping patches are averaged. No patch covers the rest, which is background.
 
     Args:
-        network: Takes (1, C, *patch_size) and (1, n, 3) clicks, gives (1, 2, *patch_size) logits.
+        network: Takes (1, C, D, H, W) and (1, n, 3) clicks, gives (1, 2, D, H, W) logits.
         image: (C, D, H, W) float, at least as large as a patch.
         points: (n, 3) long, clicks in the window.
         patch_size: (D, H, W) of a patch.
