@@ -197,8 +197,6 @@ def _most_certain(item: Object, probabilities: NDArray[np.floating]) -> Object:
 
 def _write_mask(mask_zyx: NDArray[np.bool_], geometry: ImageGeometry, path: Path) -> None:
     image = sitk.GetImageFromArray(mask_zyx.astype(np.uint8))
-    image.SetSpacing(geometry.spacing_mm)
-    image.SetOrigin(geometry.origin_lps_mm)
-    image.SetDirection([value for row in geometry.direction for value in row])
+    geometry.apply_to(image)
     with atomic_path(path) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)

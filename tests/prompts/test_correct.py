@@ -133,6 +133,13 @@ def test_box_and_scribble_show_where_the_object_is(prompt: Prompt, folder: Path)
     assert corrected.points == (ON_RIGHT,)
 
 
+def test_middle_of_a_box_shows_where_the_object_is(folder: Path) -> None:
+    """From x = 0 to 10: the middle lies on the left tumour, the far corner on the right one."""
+    save(folder, Prompt("tumour", box=(0.0, 5.0, 4.0, 10.0, 5.0, 4.0)))
+    write(np.zeros(SHAPE_ZYX), folder / "masks" / "a.nii.gz")
+    assert correct(folder).cases["a"][0].points == (ON_LEFT,)
+
+
 def test_per_case_the_whole_label_is_the_object(folder: Path) -> None:
     save(folder, Prompt("tumour", (ON_LEFT,)))
     write(LEFT, folder / "masks" / "a.nii.gz")
