@@ -13,7 +13,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.inference.configuration import PromptConfigurationManager
+from nnunetv2_promise.inference.configuration import follow_prompts, ignore_prompts
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 from nnunetv2_promise.network_architectures import ProMISe, load_sam_encoder
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
@@ -40,6 +40,7 @@ class ProMISeTrainer(RestartableTraining):
     is_ddp: bool
     network: nn.Module
 
+    takes_prompts: ClassVar[bool] = True
     epochs: ClassVar[int] = 200
     architecture_overrides: ClassVar[dict[str, Any]] = {}
     boundary_weight: ClassVar[float] = 10.0
@@ -82,13 +83,12 @@ class ProMISeTrainer(RestartableTraining):
         num_output_channels: int,
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
-        """Build the network, and teach the predictor's configuration to follow prompts.
+        """Build the network, and teach the predictor to follow prompts.
 
-        nnU-Net calls this in training and at prediction. Only the predictor keeps the changed configuration: it has no
-        other hook for preprocessing (see ``docs/explanation/nnunet-integration.md``).
+        nnU-Net calls this in training and at prediction; only the predictor keeps following prompts.
         """
         settings = PromptSettings.from_configuration(configuration_manager.configuration)
-        configuration_manager.__class__ = PromptConfigurationManager
+        follow_prompts(plans_manager, configuration_manager)
         architecture = settings.architecture | cls.architecture_overrides
         network = ProMISe(**architecture, in_channels=num_input_channels)
         if network.labels not in (1, num_output_channels - 1):
@@ -104,7 +104,7 @@ class ProMISeTrainer(RestartableTraining):
         is_ddp, self.is_ddp = self.is_ddp, False
         super().initialize()
         self.is_ddp = is_ddp
-        self.configuration_manager.__class__ = ConfigurationManager
+        ignore_prompts(self.plans_manager, self.configuration_manager)
         self._load_sam_weights(self.promise)
         self.print_to_log_file(self.promise.trained_of_all())
         if self.is_ddp:

@@ -18,9 +18,9 @@ from nnunetv2_promise.files import read_json
 from nnunetv2_promise.images.folders import find_images, find_volumes
 from nnunetv2_promise.images.labels import read_labels, scored_labels
 from nnunetv2_promise.inference.model_folder import read_checkpoint
-from nnunetv2_promise.nnunet_trainers import find_trainer
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.steps import read_stamp
+from nnunetv2_promise.trainer_search import find_trainer
 
 NAN = float("nan")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method
 from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
-from nnunetv2_promise.nnunet_trainers import VARIABLE, trainer_search_path
+from nnunetv2_promise.trainer_search import VARIABLE, trainer_search_path
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) 
     Raises:
         UserError: If a trainer is unknown, has no ``_limited`` variant, or is named twice.
     """
-    from nnunetv2_promise.nnunet_trainers import find_trainer
+    from nnunetv2_promise.trainer_search import find_trainer
     from nnunetv2_promise.trainers import ProMISeTrainer
 
     methods: list[Method] = []

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from nnunetv2_promise.cli.common import run_command
-from nnunetv2_promise.nnunet_trainers import trainer_folder
+from nnunetv2_promise.trainer_search import trainer_folder
 
 _EXAMPLE = """example:
   export nnUNet_extTrainer=$(nnUNetv2_promise_path)

@@ -33,12 +33,23 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-f", dest="folds", nargs="+", default=["0"], help="folds to average (default: 0)")
     parser.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", help="default: %(default)s")
     parser.add_argument("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: %(default)s")
-    parser.add_argument("-np", dest="processes", type=int, default=2, help="export processes (default: %(default)s)")
+    parser.add_argument(
+        "-np",
+        dest="processes",
+        type=int,
+        default=2,
+        help="masks that are written at the same time (default: %(default)s)",
+    )
     parser.add_argument(
         "--prompts", type=Path, help="prompt file (default: $nnUNet_prompts, or prompts.json beside -i)"
     )
     parser.add_argument("--save_probabilities", action="store_true", help="write CASE.npz with probabilities as well")
-    parser.add_argument("--continue_prediction", action="store_true", help="keep masks that are already there")
+    parser.add_argument(
+        "--instances",
+        action="store_true",
+        help="write a mask of its own for each object, and objects.csv with their volumes and warnings",
+    )
+    parser.add_argument("--continue_prediction", action="store_true", help="keep cases that are already complete")
     return parser
 
 

@@ -90,7 +90,7 @@ class Layout:
 
     def environment(self) -> dict[str, str]:
         """The variables that nnU-Net and our commands read."""
-        from nnunetv2_promise.cli.path import trainer_folder
+        from nnunetv2_promise.trainer_search import trainer_folder
 
         variables = {name: str(self.root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
         return {**variables, "nnUNet_extTrainer": str(trainer_folder())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +33,12 @@ class VoxelPrompt:
     Attributes:
         label_head: Output channel of the object's label.
         points_zyx: (n, 3) float, continuous array indices.
+        name: What messages call the object.
     """
 
     label_head: int
     points_zyx: np.ndarray
+    name: str = ""
 
 
 def case_identifier(image_file: Path, file_ending: str) -> str:
@@ -49,10 +52,18 @@ def prompts_of_image(image_file: Path, dataset_json: Mapping[str, Any], plans: P
     Raises:
         UserError: If the file, the case, a label or a click is wrong; the sentence names it.
     """
-    prompt_file = load_prompt_file(prompt_file_for(image_file.parent))
+    path = prompt_file_for(image_file.parent)
+    state = path.stat()
+    prompt_file = _parsed(path.resolve(), state.st_mtime_ns, state.st_size)
     require_points_only(prompt_file, model="this model")
     case = case_identifier(image_file, dataset_json["file_ending"])
     return voxel_prompts(prompt_file, case, read_geometry(image_file), dataset_json, plans)
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(path: Path, time_ns: int, size: int) -> PromptFile:
+    """The file, parsed once for all of its cases; parsed again where time or size changed."""
+    return load_prompt_file(path)
 
 
 def voxel_prompts(
@@ -72,7 +83,12 @@ def voxel_prompts(
         )
     foreground = plans.get_label_manager(dict(dataset_json)).foreground_labels
     located = locate_case(prompt_file, case, geometry, labels=dataset_json["labels"])
+    names = {value: name for name, value in dataset_json["labels"].items() if not isinstance(value, list)}
     return [
-        VoxelPrompt(label_head=1 + foreground.index(p.label), points_zyx=np.round(p.index_zyx, CLICK_DECIMALS))
-        for p in located
+        VoxelPrompt(
+            label_head=1 + foreground.index(p.label),
+            points_zyx=np.round(p.index_zyx, CLICK_DECIMALS),
+            name=f"Case {case!r}, object {number} ({names.get(p.label, p.label)})",
+        )
+        for number, p in enumerate(located, start=1)
     ]

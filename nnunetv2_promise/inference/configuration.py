@@ -1,29 +1,48 @@
-"""The configuration that makes stock ``nnUNetv2_predict`` follow prompts."""
+"""What makes stock ``nnUNetv2_predict`` follow prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT
+from nnunetv2_promise.inference.object_faults import describe, window_faults
 from nnunetv2_promise.inference.placement import Window, WindowLayout, overlap
 from nnunetv2_promise.inference.preprocessor import PromptPreprocessor
-from nnunetv2_promise.inference.tile_code import decode_vote
+from nnunetv2_promise.inference.tile_code import VOTE_CHANNELS, decode_vote
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
+
+logger = logging.getLogger(__name__)
 
 Resample = Callable[..., np.ndarray | torch.Tensor]
 
 
-class PromptConfigurationManager(ConfigurationManager):
-    """nnU-Net's configuration of a promptable model at prediction.
+def follow_prompts(plans: PlansManager, configuration: ConfigurationManager) -> None:
+    """Give nnU-Net's two objects classes that follow prompts.
 
-    nnU-Net's predictor asks this object how to preprocess, how large a tile is, and how to resample logits; it pickles
-    the object into its workers. ``ProMISeTrainer.build_network_architecture`` gives the predictor's instance this
-    class.
+    nnU-Net's predictor has no other hook for preprocessing and export: it hands these very objects to
+    ``build_network_architecture``, later asks them for its preprocessor, its tile size, its number of channels and its
+    resampling, and pickles them into its workers. ``ignore_prompts`` undoes it, for training.
     """
+    configuration.__class__ = PromptConfigurationManager
+    plans.__class__ = PromptPlansManager
+
+
+def ignore_prompts(plans: PlansManager, configuration: ConfigurationManager) -> None:
+    """Give the two objects nnU-Net's own classes back."""
+    configuration.__class__ = ConfigurationManager
+    plans.__class__ = PlansManager
+
+
+class PromptConfigurationManager(ConfigurationManager):
+    """nnU-Net's configuration of a promptable model at prediction."""
 
     @property
     def preprocessor_class(self) -> type[PromptPreprocessor]:
@@ -41,12 +60,38 @@ class PromptConfigurationManager(ConfigurationManager):
         return WindowResampling(super().resampling_fn_probabilities)
 
 
-class WindowResampling:
-    """Composes the logits of a case from the votes of its windows.
+class PromptPlansManager(PlansManager):
+    """nnU-Net's plans of a promptable model at prediction."""
 
-    Each window's foreground logit is resampled to the scan's grid by nnU-Net's function. Where windows of one label
-    overlap, the larger logit counts; windows of several labels compete by their logits against background, so the most
-    probable label wins.
+    @property
+    def label_manager_class(self) -> type[PromptLabelManager]:
+        """Makes label maps of windows."""
+        return PromptLabelManager
+
+
+class PromptLabelManager(LabelManager):
+    """nnU-Net's labels of a promptable model at prediction: a tile answers for one object, whatever its label."""
+
+    @property
+    def num_segmentation_heads(self) -> int:
+        """Channels of a vote; they do not grow with the labels, nor does the memory of the sliding window."""
+        return VOTE_CHANNELS
+
+    def convert_logits_to_segmentation(self, predicted_logits: VotedWindows) -> np.ndarray:
+        """(D, H, W) label map of the region that holds all windows."""
+        return predicted_logits.compose(len(self.all_labels)).labels
+
+    def apply_inference_nonlin(self, logits: VotedWindows) -> torch.Tensor:
+        """(heads, D, H, W) float32 probabilities of the region that holds all windows."""
+        return torch.from_numpy(logits.compose(len(self.all_labels), keep_logits=True).probabilities())
+
+    def convert_probabilities_to_segmentation(self, predicted_probabilities: torch.Tensor) -> torch.Tensor:
+        """(D, H, W) label map."""
+        return predicted_probabilities.argmax(0)
+
+
+class WindowResampling:
+    """nnU-Net's resampling of logits, which leaves the windows of a case for later, when they are composed.
 
     Args:
         resample: nnU-Net's function for logits.
@@ -61,40 +106,76 @@ class WindowResampling:
         new_shape: Sequence[int],
         current_spacing: Sequence[float],
         new_spacing: Sequence[float],
-    ) -> np.ndarray | torch.Tensor:
+    ) -> np.ndarray | torch.Tensor | VotedWindows:
         """Logits of the region that holds all windows.
 
         Args:
-            logits: (heads, n * D, H, W) averaged votes.
+            logits: (2, n * D, H, W) averaged votes.
             new_shape: Shape of the region, with its windows.
             current_spacing: The network's spacing in mm.
             new_spacing: The scan's spacing in mm.
-
-        Returns:
-            (heads, *new_shape) float32, background 0.
         """
         if not isinstance(new_shape, WindowLayout):
             return self.resample(logits, new_shape, current_spacing, new_spacing)
-        votes = np.asarray(logits)
-        composed = np.full((votes.shape[0], *new_shape), BACKGROUND_LOGIT, np.float32)
-        composed[0] = 0
-        for number, window in enumerate(new_shape.windows):
-            length = window.size[0]
-            logit = decode_vote(votes[:, number * length : (number + 1) * length], window.label_head)
-            crop = self._to_scan(logit, window, current_spacing, new_spacing)
-            place = tuple(
-                slice(low - first, high - first)
-                for (low, high), (first, _) in zip(window.box, new_shape.region, strict=True)
-            )
-            target = composed[window.label_head][place]
-            np.maximum(target, crop, out=target)
+        return VotedWindows(np.asarray(logits), new_shape, self.resample, tuple(current_spacing), tuple(new_spacing))
+
+
+@dataclass(frozen=True)
+class VotedWindows:
+    """The windows of a case as nnU-Net's export gets them.
+
+    Attributes:
+        votes: (2, n * D, H, W) averaged votes.
+        layout: Where the windows lie.
+        resample: nnU-Net's function for logits.
+        network_spacing_mm: Of the votes.
+        scan_spacing_mm: Of the scan.
+    """
+
+    votes: np.ndarray
+    layout: WindowLayout
+    resample: Resample
+    network_spacing_mm: tuple[float, ...]
+    scan_spacing_mm: tuple[float, ...]
+
+    def compose(self, heads: int, *, keep_logits: bool = False) -> MaskComposition:
+        """One mask of the region that holds all windows; says which objects look wrong."""
+        composed = MaskComposition(tuple(self.layout), heads, keep_logits=keep_logits)
+        for window, logit in self._windows():
+            faults = window_faults(window, logit)
+            if faults:
+                logger.warning(describe(window.name, faults))
+            crop = to_scan(logit, window, self.resample, self.network_spacing_mm, self.scan_spacing_mm)
+            composed.add(window.label_head, self.layout.place(window), crop)
         return composed
 
-    def _to_scan(
-        self, logit: np.ndarray, window: Window, current_spacing: Sequence[float], new_spacing: Sequence[float]
-    ) -> np.ndarray:
-        resampled = np.full((1, *window.resampled_shape), BACKGROUND_LOGIT, np.float32)
-        in_window, in_crop = overlap(window.start, window.size, window.resampled_shape)
-        resampled[0][in_crop] = logit[in_window]
-        shape = [high - low for low, high in window.box]
-        return np.asarray(self.resample(resampled, shape, current_spacing, new_spacing))[0]
+    def _windows(self) -> Iterator[tuple[Window, np.ndarray]]:
+        for number, window in enumerate(self.layout.windows):
+            length = window.size[0]
+            yield window, decode_vote(self.votes[:, number * length : (number + 1) * length])
+
+
+def to_scan(
+    logit: np.ndarray,
+    window: Window,
+    resample: Resample,
+    network_spacing_mm: Sequence[float],
+    scan_spacing_mm: Sequence[float],
+) -> np.ndarray:
+    """A window's logit on the scan's grid.
+
+    Args:
+        logit: (D, H, W), NaN where no patch looked.
+        window: The window.
+        resample: nnU-Net's function for logits.
+        network_spacing_mm: Of ``logit``.
+        scan_spacing_mm: Of the result.
+
+    Returns:
+        float32, of the shape of the window's box.
+    """
+    resampled = np.full((1, *window.resampled_shape), BACKGROUND_LOGIT, np.float32)
+    in_window, in_crop = overlap(window.start, window.size, window.resampled_shape)
+    resampled[0][in_crop] = np.nan_to_num(logit[in_window], nan=BACKGROUND_LOGIT)
+    shape = [high - low for low, high in window.box]
+    return np.asarray(resample(resampled, shape, network_spacing_mm, scan_spacing_mm))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,14 +14,19 @@ MAX_SEEDS = 10
 BACKGROUND_LOGIT = -30.0
 
 PatchNetwork = Callable[[Tensor, Tensor], Tensor]
+PatchAnswer = Callable[[tuple[int, ...], Tensor], Tensor]
+
+
+class _Step(NamedTuple):
+    """A patch to look at, the clicks in it, and the voxels that it is for; None if it is for its clicks."""
+
+    start: tuple[int, ...]
+    clicks: Tensor
+    behind: tuple[Tensor, ...] | None = None
 
 
 def segment_window(network: PatchNetwork, image: Tensor, points: Tensor, patch_size: Sequence[int]) -> Tensor:
     """Segment one object in a window.
-
-    The first patch is centred in the window, as the window is on the prompt (paper, section 3.1). Clicks outside of it
-    get patches of their own. Where the mask touches a patch face inside the window, a patch half a length further on is
-    prompted with voxels of that mask. Overlapping patches are averaged. No patch covers the rest, which is background.
 
     Args:
         network: Takes (1, C, D, H, W) and (1, n, 3) clicks, gives (1, 2, D, H, W) logits.
@@ -29,30 +35,55 @@ def segment_window(network: PatchNetwork, image: Tensor, points: Tensor, patch_s
         patch_size: (D, H, W) of a patch.
 
     Returns:
-        (D, H, W) float32: logit of foreground against background.
+        (D, H, W) float32, see ``grow``.
     """
-    size = tuple(image.shape[1:])
-    total = torch.zeros(size, dtype=torch.float32, device=image.device)
+
+    def answer(start: tuple[int, ...], clicks: Tensor) -> Tensor:
+        return network(image[(slice(None), *patch_box(start, patch_size))][None], clicks[None])[0]
+
+    return grow(answer, points, tuple(image.shape[1:]), patch_size)
+
+
+def grow(answer: PatchAnswer, points: Tensor, size: Sequence[int], patch_size: Sequence[int]) -> Tensor:
+    """Segment one object patch by patch.
+
+    The first patch is centred in the window, as the window is on the prompt (paper, section 3.1). Clicks outside of it
+    get patches of their own. Where the mask touches a patch face inside the window and no patch has looked behind it, a
+    patch half a length further on is prompted with voxels of that mask. Overlapping patches are averaged.
+
+    Args:
+        answer: Takes the first voxel of a patch and (n, 3) clicks in it, gives (2, *patch_size) logits.
+        points: (n, 3) long, clicks in the window.
+        size: (D, H, W) of the window.
+        patch_size: (D, H, W) of a patch.
+
+    Returns:
+        (D, H, W) float32: logit of foreground against background, NaN where no patch looked.
+    """
+    total = torch.zeros(tuple(size), dtype=torch.float32, device=points.device)
     count = torch.zeros_like(total)
-    queue: deque[tuple[tuple[int, ...], Tensor]] = deque(_first_patches(points, size, patch_size))
+    queue: deque[_Step] = deque(_first_patches(points, size, patch_size))
     visited: set[tuple[int, ...]] = set()
     while queue and len(visited) < MAX_PATCHES:
-        start, clicks = queue.popleft()
-        if start in visited:
+        step = queue.popleft()
+        if step.start in visited or (step.behind is not None and count[step.behind].all()):
             continue
-        visited.add(start)
-        box = tuple(slice(begin, begin + length) for begin, length in zip(start, patch_size, strict=True))
-        logits = network(image[(slice(None), *box)][None], clicks[None]).float()
-        foreground = logits[0, 1] - logits[0, 0]
+        visited.add(step.start)
+        logits = answer(step.start, step.clicks).float()
+        foreground = logits[1] - logits[0]
+        box = patch_box(step.start, patch_size)
         total[box] += foreground
         count[box] += 1
-        queue.extend(_neighbours(start, foreground > 0, size, patch_size))
-    return torch.where(count > 0, total / count.clamp(min=1), total.new_tensor(BACKGROUND_LOGIT))
+        queue.extend(_neighbours(step.start, foreground > 0, size, patch_size))
+    return total / count  # 0 / 0 is NaN
 
 
-def _first_patches(
-    points: Tensor, size: Sequence[int], patch_size: Sequence[int]
-) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+def patch_box(start: Sequence[int], patch_size: Sequence[int]) -> tuple[slice, ...]:
+    """The voxels of a patch in its window."""
+    return tuple(slice(begin, begin + length) for begin, length in zip(start, patch_size, strict=True))
+
+
+def _first_patches(points: Tensor, size: Sequence[int], patch_size: Sequence[int]) -> Iterator[_Step]:
     """The central patch and its clicks; then one patch for each click that no patch holds yet."""
     start = tuple(length // 2 - patch // 2 for length, patch in zip(size, patch_size, strict=True))
     remaining = points
@@ -60,7 +91,7 @@ def _first_patches(
         origin = remaining.new_tensor(start)
         inside = ((remaining >= origin) & (remaining < origin + remaining.new_tensor(list(patch_size)))).all(1)
         if inside.any():
-            yield start, remaining[inside] - origin
+            yield _Step(start, remaining[inside] - origin)
             remaining = remaining[~inside]
         if len(remaining):
             start = tuple(
@@ -71,11 +102,12 @@ def _first_patches(
 
 def _neighbours(
     start: tuple[int, ...], mask: Tensor, size: Sequence[int], patch_size: Sequence[int]
-) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+) -> Iterator[_Step]:
     """Patches next to the faces that the mask touches, with voxels of the mask as their clicks."""
     for axis in range(3):
         for face, step in ((0, -1), (patch_size[axis] - 1, 1)):
-            if not mask.select(axis, face).any():
+            touching = mask.select(axis, face)
+            if not touching.any():
                 continue
             moved = min(max(start[axis] + step * (patch_size[axis] // 2), 0), size[axis] - patch_size[axis])
             if moved == start[axis]:
@@ -85,4 +117,9 @@ def _neighbours(
             shared = shared[torch.linspace(0, len(shared) - 1, min(len(shared), MAX_SEEDS)).long()]
             if shift < 0:
                 shared[:, axis] -= shift
-            yield (*start[:axis], moved, *start[axis + 1 :]), shared
+            behind = touching.nonzero() + mask.new_tensor(
+                [n for i, n in enumerate(start) if i != axis], dtype=torch.long
+            )
+            plane = torch.full_like(behind[:, :1], start[axis] + face + step)
+            voxels = torch.cat([behind[:, :axis], plane, behind[:, axis:]], dim=1)
+            yield _Step((*start[:axis], moved, *start[axis + 1 :]), shared, tuple(voxels.T))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +19,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_promise.dataset.environment import dataset_name_of
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
-from nnunetv2_promise.nnunet_trainers import find_trainer
-from nnunetv2_promise.trainers import ProMISeTrainer
+from nnunetv2_promise.trainer_search import find_trainer
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-    from nnunetv2_promise.inference.predict import PredictionRequest
 
 CHECKPOINT_KEYS = ("network_weights", "init_args", "trainer_name")
 # What nnU-Net's logger leaves in a checkpoint besides tensors and plain Python; nothing here can run code.
@@ -42,11 +40,13 @@ class ModelFolder:
 
     Attributes:
         path: Holds ``plans.json``, ``dataset.json`` and ``fold_X``.
+        configuration: Name of a configuration of the plans.
         folds: Folds to average.
         checkpoint: File name in each fold's folder.
     """
 
     path: Path
+    configuration: str
     folds: tuple[int | str, ...]
     checkpoint: str
 
@@ -69,7 +69,7 @@ class ModelFolder:
         """Check that everything is there.
 
         Raises:
-            UserError: If a file is missing or is not JSON.
+            UserError: If a file is missing or is not JSON, or the plans lack the configuration.
         """
         for checkpoint in self.checkpoints:
             if not checkpoint.is_file():
@@ -83,8 +83,11 @@ class ModelFolder:
         for name, key in (("plans.json", "configurations"), ("dataset.json", "labels")):
             if key not in read_json(self.path / name):
                 raise UserError(f"{self.path / name} has no '{key}'; restore the file that training wrote.")
+        if self.configuration not in self.plans["configurations"]:
+            listed = ", ".join(self.plans["configurations"])
+            raise UserError(f"-c {self.configuration}: {self.path / 'plans.json'} has the configurations {listed}.")
 
-    def check_checkpoints(self, configuration: str) -> None:
+    def check_checkpoints(self) -> None:
         """Read each checkpoint without running pickled code, and compare it with the network that the plans describe.
 
         Raises:
@@ -102,18 +105,16 @@ class ModelFolder:
                     f"{path} was written by {content['trainer_name']}, which is not found; add the folder of that "
                     "trainer to the variable nnUNet_extTrainer."
                 )
-            if not issubclass(trainer, ProMISeTrainer):
+            if not getattr(trainer, "takes_prompts", False):
                 raise UserError(
                     f"{path} was written by {content['trainer_name']}, which takes no prompts; "
                     "use nnUNetv2_predict for it, or the folder of a ProMISe model."
                 )
-            self._check_weights(path, content, configuration, trainer)
+            self._check_weights(path, content, trainer)
 
-    def _check_weights(
-        self, path: Path, content: dict[str, Any], configuration: str, trainer: type[nnUNetTrainer]
-    ) -> None:
+    def _check_weights(self, path: Path, content: dict[str, Any], trainer: type[nnUNetTrainer]) -> None:
         plans = PlansManager(self.plans)
-        settings = plans.get_configuration(configuration)
+        settings = plans.get_configuration(self.configuration)
         channels = determine_num_input_channels(plans, settings, self.dataset_json)
         heads = plans.get_label_manager(self.dataset_json).num_segmentation_heads
         with torch.device("meta"):
@@ -150,32 +151,45 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def find_model_folder(request: PredictionRequest) -> ModelFolder:
-    """The model folder that a request names by ``-m``, or by ``-d -c -tr -p`` in ``nnUNet_results``.
+def open_model_folder(path: Path, *, configuration: str, folds: Sequence[str], checkpoint: str) -> ModelFolder:
+    """A model folder whose files are there.
+
+    Args:
+        path: The folder.
+        configuration: Name of a configuration.
+        folds: Numbers of folds, or ``all``.
+        checkpoint: File name in each fold's folder.
 
     Raises:
         UserError: If it does not exist or is incomplete.
     """
-    folds = tuple(int(fold) if fold.isdigit() else fold for fold in request.folds)
-    wrong = [fold for fold in folds if isinstance(fold, str) and fold != "all"]
+    numbers = tuple(int(fold) if fold.isdigit() else fold for fold in folds)
+    wrong = [fold for fold in numbers if isinstance(fold, str) and fold != "all"]
     if wrong:
         raise UserError(f"-f {wrong[0]}: a fold is a number or 'all'.")
-    path = request.model_folder or _results_folder(request)
     if not path.is_dir():
         raise UserError(f"There is no model folder {path}; train the model, or correct -d, -c, -tr, -p or -m.")
-    model = ModelFolder(path=path, folds=folds, checkpoint=request.checkpoint)
+    model = ModelFolder(path=path, configuration=configuration, folds=numbers, checkpoint=checkpoint)
     model.check_files()
-    if request.configuration not in model.plans["configurations"]:
-        listed = ", ".join(model.plans["configurations"])
-        raise UserError(f"-c {request.configuration}: {path / 'plans.json'} has the configurations {listed}.")
     return model
 
 
-def _results_folder(request: PredictionRequest) -> Path:
-    if request.dataset is None:
+def results_folder(dataset: str | None, *, trainer: str, plans: str, configuration: str) -> Path:
+    """Where nnU-Net keeps a model: its folder in ``nnUNet_results``.
+
+    Args:
+        dataset: Number or name of the dataset.
+        trainer: Name of the trainer.
+        plans: Plans identifier.
+        configuration: Name of the configuration.
+
+    Raises:
+        UserError: If the dataset is not named, or the variable is not set.
+    """
+    if dataset is None:
         raise UserError("Name the dataset with -d, or the model folder with -m.")
     results = os.environ.get("nnUNet_results")
     if not results:
         raise UserError("The variable nnUNet_results is not set; set it to nnU-Net's results folder, or use -m.")
-    dataset = dataset_name_of(int(request.dataset)) if request.dataset.isdigit() else request.dataset
-    return Path(results, dataset, f"{request.trainer}__{request.plans}__{request.configuration}")
+    name = dataset_name_of(int(dataset)) if dataset.isdigit() else dataset
+    return Path(results, name, f"{trainer}__{plans}__{configuration}")

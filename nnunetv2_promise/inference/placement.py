@@ -27,6 +27,7 @@ class Window:
         start: First voxel of the window in the resampled crop; may be negative or reach beyond its end.
         size: Window size in voxels at the network's spacing.
         points: (n, 3) click voxels in the window.
+        name: What messages call the object.
     """
 
     label_head: int
@@ -35,6 +36,7 @@ class Window:
     start: tuple[int, ...]
     size: tuple[int, ...]
     points: tuple[tuple[int, ...], ...]
+    name: str = ""
 
 
 class WindowLayout(tuple):
@@ -61,6 +63,12 @@ class WindowLayout(tuple):
         layout.windows, layout.region = windows, region
         return layout
 
+    def place(self, window: Window) -> tuple[slice, ...]:
+        """Where a window lies in the region."""
+        return tuple(
+            slice(low - first, high - first) for (low, high), (first, _) in zip(window.box, self.region, strict=True)
+        )
+
 
 def group_points(points: np.ndarray, extent: np.ndarray) -> list[np.ndarray]:
     """Split the clicks of one object into groups that each fit a window.
@@ -73,13 +81,17 @@ def group_points(points: np.ndarray, extent: np.ndarray) -> list[np.ndarray]:
         Groups in order of their first click; one group unless the clicks lie far apart.
     """
     groups: list[list[np.ndarray]] = []
+    bounds: list[tuple[np.ndarray, np.ndarray]] = []  # lowest and highest coordinates of each group
     for point in points:
-        for group in groups:
-            if (np.ptp([*group, point], axis=0) <= extent).all():
-                group.append(point)
+        for number, (low, high) in enumerate(bounds):
+            grown = np.minimum(low, point), np.maximum(high, point)
+            if (grown[1] - grown[0] <= extent).all():
+                groups[number].append(point)
+                bounds[number] = grown
                 break
         else:
             groups.append([point])
+            bounds.append((point, point))
     return [np.array(group) for group in groups]
 
 

@@ -1,18 +1,14 @@
-"""Prediction from a prompt file: check everything, then run nnU-Net's predictor window by window."""
+"""Prediction from a prompt file: check everything, then segment case by case."""
 
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
@@ -20,11 +16,13 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.images.folders import find_cases
 from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry
-from nnunetv2_promise.inference.case_prompts import voxel_prompts
-from nnunetv2_promise.inference.model_folder import ModelFolder, find_model_folder
-from nnunetv2_promise.nnunet_trainers import make_trainers_known
+from nnunetv2_promise.inference.case_output import CaseWriter, OutputFolder
+from nnunetv2_promise.inference.case_prompts import VoxelPrompt, voxel_prompts
+from nnunetv2_promise.inference.case_segmentation import segment_case
+from nnunetv2_promise.inference.model_folder import ModelFolder, open_model_folder, results_folder
+from nnunetv2_promise.inference.prompted_model import PromptedModel
 from nnunetv2_promise.prompts.kinds import require_points_only
-from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, PromptFile, load_prompt_file, prompt_file_for
+from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, prompt_file_for
 
 logger = logging.getLogger(__name__)
 
@@ -46,38 +44,66 @@ class PredictionRequest:
     processes: int = 2
     prompts: Path | None = None
     save_probabilities: bool = False
+    instances: bool = False
     continue_prediction: bool = False
+
+    @property
+    def model_path(self) -> Path:
+        """The model folder that ``-m`` or ``-d -c -tr -p`` name."""
+        return self.model_folder or results_folder(
+            self.dataset, trainer=self.trainer, plans=self.plans, configuration=self.configuration
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case to segment.
+
+    Attributes:
+        name: Its name.
+        files: One image for each channel.
+        prompts: Its clicks, located in the image.
+    """
+
+    name: str
+    files: Sequence[Path]
+    prompts: Sequence[VoxelPrompt]
 
 
 def predict(request: PredictionRequest) -> list[Path]:
-    """Predict every case of the image folder.
+    """Predict every case of the image folder; each mask is published when it is complete.
 
     Returns:
         The masks, in the order of their cases.
 
     Raises:
-        UserError: If anything of the request is wrong; nothing has been written then.
+        UserError: If anything of the request is wrong, before anything is written; or at the end, if cases failed, with
+            their names and the first reason.
     """
     _check_options(request)
-    model = find_model_folder(request)
-    cases = find_cases(request.images, model.dataset_json)
-    prompt_path = request.prompts or prompt_file_for(request.images)
-    prompt_file = load_prompt_file(prompt_path)
-    check_prompts(prompt_file, cases, model)
-    ending = model.dataset_json["file_ending"]
-    masks = [request.output / f"{case}{ending}" for case in cases]
-    todo = {
-        case: files
-        for (case, files), mask in zip(cases.items(), masks, strict=True)
-        if not (request.continue_prediction and mask.is_file())
-    }
-    model.check_checkpoints(request.configuration)
-    request.output.mkdir(parents=True, exist_ok=True)
-    if todo:
-        with _prompts_named(prompt_path):
-            _run(request, model, todo)
-    logger.info("%d masks in %s", len(masks), request.output)
-    return masks
+    model = open_model_folder(
+        request.model_path,
+        configuration=request.configuration,
+        folds=request.folds,
+        checkpoint=request.checkpoint,
+    )
+    images = find_cases(request.images, model.dataset_json)
+    prompt_file = load_prompt_file(request.prompts or prompt_file_for(request.images))
+    cases = locate_prompts(prompt_file, images, model)
+    output = OutputFolder(
+        request.output,
+        model.dataset_json["file_ending"],
+        probabilities=request.save_probabilities,
+        instances=request.instances,
+    )
+    todo = [case for case in cases if not (request.continue_prediction and output.is_complete(case.name))]
+    model.check_checkpoints()
+    failures = _predict_cases(request, model, output, todo) if todo else {}
+    _finish(model, output, [case.name for case in cases if case.name not in failures])
+    if failures:
+        raise UserError(_failed(failures, output))
+    logger.info("%d masks in %s", len(cases), request.output)
+    return [output.mask(case.name) for case in cases]
 
 
 def _check_options(request: PredictionRequest) -> None:
@@ -89,13 +115,13 @@ def _check_options(request: PredictionRequest) -> None:
         raise UserError(f"-o {request.output} is a file; name a folder.")
 
 
-def check_prompts(prompt_file: PromptFile, cases: dict[str, list[Path]], model: ModelFolder) -> None:
-    """Check that images and prompts belong together, labels are known and clicks lie inside.
+def locate_prompts(prompt_file: PromptFile, images: Mapping[str, Sequence[Path]], model: ModelFolder) -> list[Case]:
+    """The cases with their clicks, checked: images and prompts belong together, labels are known, clicks lie inside.
 
     Raises:
         UserError: For the first thing that is wrong.
     """
-    unknown = [case for case in prompt_file.cases if case not in cases]
+    unknown = [case for case in prompt_file.cases if case not in images]
     if unknown:
         raise UserError(
             f"{prompt_file.path} has prompts for case '{unknown[0]}', which has no image in the input folder; "
@@ -103,78 +129,75 @@ def check_prompts(prompt_file: PromptFile, cases: dict[str, list[Path]], model: 
         )
     require_points_only(prompt_file, model="this model")
     plans = PlansManager(model.plans)
-    for case, files in cases.items():
-        voxel_prompts(prompt_file, case, read_geometry(files[0]), model.dataset_json, plans)
+    cases = []
+    for name, files in images.items():
+        geometry = read_geometry(files[0])
+        cases.append(Case(name, files, voxel_prompts(prompt_file, name, geometry, model.dataset_json, plans)))
+    return cases
 
 
-def _run(request: PredictionRequest, model: ModelFolder, cases: dict[str, list[Path]]) -> None:
-    """Predict into a temporary folder beside the output, and move finished cases."""
-    make_trainers_known()
-    device = torch.device(request.device)
-    predictor = nnUNetPredictor(
-        tile_step_size=1.0, use_gaussian=False, use_mirroring=False, device=device, allow_tqdm=False
+def _predict_cases(
+    request: PredictionRequest, folder: ModelFolder, output: OutputFolder, cases: Sequence[Case]
+) -> dict[str, str]:
+    """Segment and write cases; case -> reason for those that failed.
+
+    Masks are written by threads while the next case is segmented.
+    """
+    model = PromptedModel.load(folder, torch.device(request.device))
+    reader_writer = model.plans.image_reader_writer_class()
+    failures: dict[str, str] = {}
+    with CaseWriter(output, reader_writer) as writer, ThreadPoolExecutor(request.processes) as pool:
+        pending: set[Future[None]] = set()
+        for case in tqdm(cases, desc="Predicting", unit="case"):
+            try:
+                for file in case.files:
+                    check_stored_voxels(file)
+                data, properties = reader_writer.read_images([str(file) for file in case.files])
+                masks = segment_case(
+                    model, data, properties, case.prompts, keep_probabilities=request.save_probabilities
+                )
+            except (UserError, torch.OutOfMemoryError, MemoryError) as error:
+                failures[case.name] = _reason(error, request)
+                logger.warning("Case '%s' failed: %s", case.name, failures[case.name])
+                continue
+            pending.add(pool.submit(writer.write, case.name, masks, properties, folder.dataset_json["labels"]))
+            del data, masks
+            pending = _let_finish(pending, at_most=request.processes - 1)
+        _let_finish(pending, at_most=0)
+    return failures
+
+
+def _let_finish(pending: set[Future[None]], *, at_most: int) -> set[Future[None]]:
+    """Wait until at most so many masks are being written, as each holds memory."""
+    while len(pending) > at_most:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+    return pending
+
+
+def _reason(error: BaseException, request: PredictionRequest) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    place = f"-device {request.device}" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+    return f"{place} is out of memory; free some, or use a machine with more."
+
+
+def _failed(failures: Mapping[str, str], output: OutputFolder) -> str:
+    """One sentence on what failed."""
+    names = ", ".join(list(failures)[:5]) + (", ..." if len(failures) > 5 else "")
+    first = next(iter(failures.values())).rstrip(".")
+    return (
+        f"{len(failures)} case(s) failed ({names}), all others are in {output.path}: {first}. "
+        "Correct this and run again with --continue_prediction."
     )
-    predictor.initialize_from_trained_model_folder(str(model.path), model.folds, request.checkpoint)
-    with tempfile.TemporaryDirectory(prefix=".partial_", dir=request.output) as temporary, _sentences(request):
-        predictor.predict_from_data_iterator(
-            _preprocessed(predictor, cases, Path(temporary)), request.save_probabilities, request.processes
-        )
-        _publish(Path(temporary), request.output, cases, model.dataset_json["file_ending"])
-    write_json(model.dataset_json, request.output / "dataset.json")
-    write_json(model.plans, request.output / "plans.json")
 
 
-def _publish(made: Path, output: Path, cases: Iterable[str], ending: str) -> None:
-    """Move complete results into place. ITK says nothing when a full disk cuts a mask off, so each is read back."""
-    for case in cases:
-        try:
-            check_stored_voxels(made / f"{case}{ending}")
-        except UserError as error:
-            raise UserError(
-                f"-o {output}: the mask of case '{case}' could not be written completely; free space and run again "
-                "with --continue_prediction."
-            ) from error
-        for suffix in (".npz", ".pkl", ending):
-            if (made / f"{case}{suffix}").is_file():
-                os.replace(made / f"{case}{suffix}", output / f"{case}{suffix}")
-
-
-@contextmanager
-def _prompts_named(path: Path) -> Iterator[None]:
-    """Name the prompt file where the preprocessor looks for it, as a user of the stock command does."""
-    before = os.environ.get(PROMPTS_VARIABLE)
-    os.environ[PROMPTS_VARIABLE] = str(path.resolve())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[PROMPTS_VARIABLE]
-        else:
-            os.environ[PROMPTS_VARIABLE] = before
-
-
-@contextmanager
-def _sentences(request: PredictionRequest) -> Iterator[None]:
-    """Turn what a full device or disk raises into a sentence."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"-device {request.device}: out of memory; free the device, or use -device cpu.") from error
-    except RuntimeError as error:
-        if "SimpleITK" not in str(error):
-            raise
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(
-            f"-o {request.output}: a mask could not be written ({reason}); free space, or use another folder."
-        ) from error
-
-
-def _preprocessed(predictor: nnUNetPredictor, cases: dict[str, list[Path]], output: Path) -> Iterator[dict[str, Any]]:
-    """What nnU-Net's predictor consumes, made in this process so that errors keep their sentence."""
-    configuration = predictor.configuration_manager
-    preprocessor = configuration.preprocessor_class(verbose=False)
-    for case, files in tqdm(cases.items(), desc="Predicting", unit="case"):
-        data, _, properties = preprocessor.run_case(
-            [str(file) for file in files], None, predictor.plans_manager, configuration, predictor.dataset_json
-        )
-        yield {"data": torch.from_numpy(data), "data_properties": properties, "ofile": str(output / case)}
+def _finish(model: ModelFolder, output: OutputFolder, done: Sequence[str]) -> None:
+    """Write what belongs to all cases; nnU-Net's commands read the two JSON files."""
+    if not done:
+        return
+    if output.instances:
+        output.write_table(list(done))
+    write_json(model.dataset_json, output.path / "dataset.json")
+    write_json(model.plans, output.path / "plans.json")

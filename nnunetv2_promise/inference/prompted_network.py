@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnunetv2_promise.inference.growth import segment_window
 from nnunetv2_promise.inference.mirroring import mean_over_mirrors
-from nnunetv2_promise.inference.tile_code import decode_channel, encode_vote
+from nnunetv2_promise.inference.tile_code import VOTE_CHANNELS, decode_channel, encode_vote
 
 
 def encoder_autocast(device: torch.device) -> torch.autocast:
@@ -38,9 +38,10 @@ class PromptedNetwork(nn.Module):
     holds the prompt (``tile_code``).
 
     Args:
-        network: Takes (B, C, D, H, W), (B, N, 3) and ``label_index`` (B,), gives (B, 2, D, H, W) logits.
+        network: Takes (B, C, D, H, W) and (B, N, 3), gives (B, 2, D, H, W) logits. One whose ``labels`` is above 1 also
+            takes ``label_index``, (B,) long, the label that is clicked.
         patch_size: (D, H, W) that ``network`` takes.
-        heads: Output channels that nnU-Net expects: background and every foreground label.
+        heads: Background and every foreground label.
     """
 
     def __init__(self, network: nn.Module, *, patch_size: Sequence[int], heads: int) -> None:
@@ -67,7 +68,7 @@ class PromptedNetwork(nn.Module):
             **prompt: What else the network's ``decode`` takes, such as ``label_index``.
 
         Returns:
-            The network's logits, (B, 2, D, H, W) with one label for each patch; for a tile (1, heads, D, H, W) votes;
+            The network's logits, (B, 2, D, H, W) with one label for each patch; for a tile (1, 2, D, H, W) votes;
             what ``rounds`` returns.
         """
         if rounds is not None:
@@ -78,29 +79,47 @@ class PromptedNetwork(nn.Module):
         with encoder_autocast(image.device):
             return self.network(image, point_coords, **prompt)
 
-    def segment_window(self, image: Tensor, points: Tensor, label: int, *, mirror_axes: Sequence[int] = ()) -> Tensor:
+    def encode(self, image: Tensor) -> Any:
+        """What ``network.encode`` gives for (B, C, D, H, W) patches."""
+        with encoder_autocast(image.device):
+            return self.network.encode(image)
+
+    def decode(self, encoded: Any, point_coords: Tensor, **prompt: Any) -> Tensor:
+        """(B, 2, D, H, W) logits of encoded patches, as ``forward`` gives them for patches."""
+        with encoder_autocast(point_coords.device):
+            return self.network.decode(encoded, point_coords, **prompt)
+
+    def segment_window(
+        self, image: Tensor, points: Tensor, label_head: int, *, mirror_axes: Sequence[int] = ()
+    ) -> Tensor:
         """Foreground logit of one object.
 
         Args:
             image: (C, D, H, W) window.
-            points: (n, 3) clicks in it.
-            label: Which foreground label the object has, counted from 0.
+            points: (n, 3) long, clicks in the window.
+            label_head: Number of the clicked label, background counts.
             mirror_axes: Array axes along which the window is mirrored, too; the answer is the mean.
 
         Returns:
-            (D, H, W) float32.
+            (D, H, W) float32, NaN where no patch looked.
         """
-        named = partial(self, label_index=torch.tensor([label], device=image.device))
+        named = partial(self, **self.label_prompt(label_head, image.device))
 
         def segment(window: Tensor, clicks: Tensor) -> Tensor:
             return segment_window(named, window, clicks, self.patch_size)
 
         return mean_over_mirrors(segment, image, points, mirror_axes)
 
+    def label_prompt(self, label_head: int, device: torch.device) -> dict[str, Tensor]:
+        """The argument that tells a network of several labels which one is clicked; nothing for other networks."""
+        if getattr(self.network, "labels", 1) == 1:
+            return {}
+        return {"label_index": torch.tensor([label_head - 1], device=device)}
+
     @torch.compiler.disable
     def _answer_tile(self, tile: Tensor) -> Tensor:
         prompt = decode_channel(tile[-1], self.heads)
         if prompt is None:
-            return tile.new_zeros((self.heads, *tile.shape[1:]))
+            return tile.new_zeros((VOTE_CHANNELS, *tile.shape[1:]))
         label_head, points = prompt
-        return encode_vote(self.segment_window(tile[:-1], points, label_head - 1), label_head, self.heads)
+        return encode_vote(self.segment_window(tile[:-1], points, label_head))

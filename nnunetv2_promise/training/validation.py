@@ -19,7 +19,7 @@ from nnunetv2.utilities.file_path_utilities import check_workers_alive_and_busy
 from torch import distributed
 
 from nnunetv2_promise.images.objects import Object, find_objects, sample_points, seed_of_case
-from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT
+from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.placement import overlap, place_window
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
@@ -138,8 +138,8 @@ def predict_case(
         (heads, D, H, W) float16, background 0; and what each click's own mask is worth.
     """
     shape = image.shape[1:]
-    logits = np.full((trainer.label_manager.num_segmentation_heads, *shape), BACKGROUND_LOGIT, np.float16)
-    logits[0] = 0
+    heads = trainer.label_manager.num_segmentation_heads
+    composed = MaskComposition(shape, heads, keep_logits=True, dtype=np.float16)
     numbers = number_objects(objects, shape)
     scores = []
     size = PromptSettings.from_configuration(trainer.configuration_manager.configuration).window_size
@@ -148,14 +148,13 @@ def predict_case(
         box = [[begin, begin + length] for begin, length in zip(start, size, strict=True)]
         window = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float().to(trainer.device)
         inside = torch.from_numpy(points - np.array(start)).to(trainer.device)
-        index = trainer.label_manager.foreground_labels.index(item.label)
+        label_head = 1 + trainer.label_manager.foreground_labels.index(item.label)
         axes = trainer.inference_allowed_mirroring_axes or ()
-        logit = trainer.prompted_network.segment_window(window, inside, index, mirror_axes=axes).cpu().numpy()
+        logit = trainer.prompted_network.segment_window(window, inside, label_head, mirror_axes=axes).cpu().numpy()
         in_window, in_case = overlap(start, size, shape)
         scores.append(score_object(logit[in_window] > 0, numbers[in_case], number, item))
-        place = (1 + index, *in_case)
-        logits[place] = np.maximum(logits[place], logit[in_window])
-    return logits, scores
+        composed.add(label_head, in_case, logit[in_window])
+    return composed.require_logits(), scores
 
 
 def _save_clicks(

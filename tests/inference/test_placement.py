@@ -13,8 +13,9 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.configuration import WindowResampling
-from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT, segment_window
+from nnunetv2_promise.inference.growth import segment_window
 from nnunetv2_promise.inference.placement import (
     Window,
     WindowLayout,
@@ -131,7 +132,7 @@ def test_votes_survive_nnunets_sliding_window(step: float, gaussian: bool) -> No
     channels = [encode_channel(size, i, head, heads, np.array(p)) for i, (head, p) in enumerate(prompts)]
     data = torch.stack([torch.zeros(48, 12, 20), torch.from_numpy(np.concatenate(channels))])
     network = PromptedNetwork(NearPoint(4), patch_size=size, heads=heads)
-    total = torch.zeros((heads, *data.shape[1:]), dtype=torch.half)
+    total = torch.zeros((2, *data.shape[1:]), dtype=torch.half)
     count = torch.zeros(data.shape[1:], dtype=torch.half)
     weight = compute_gaussian(size, 1 / 8, 10, device=torch.device("cpu")) if gaussian else 1
     for start in compute_steps_for_sliding_window(data.shape[1:], size, step)[0]:
@@ -139,9 +140,9 @@ def test_votes_survive_nnunets_sliding_window(step: float, gaussian: bool) -> No
         total[:, tile] += network(data[None, :, tile])[0] * weight
         count[tile] += weight
     total /= count
-    for i, (head, points) in enumerate(prompts):
+    for i, (_, points) in enumerate(prompts):
         expected = segment_window(NearPoint(4), torch.zeros(1, *size), torch.tensor(points), size).numpy()
-        got = decode_vote(total[:, i * 16 : (i + 1) * 16].numpy(), head)
+        got = decode_vote(total[:, i * 16 : (i + 1) * 16].numpy())
         mistaken = (got > 0) != (expected > 0)
         assert not mistaken[np.abs(expected) > 0.1].any()
         assert np.median(np.abs(got - expected.clip(-30, 30))) < 0.02
@@ -149,11 +150,15 @@ def test_votes_survive_nnunets_sliding_window(step: float, gaussian: bool) -> No
 
 def test_window_without_a_tile_is_an_error_not_an_empty_mask() -> None:
     with pytest.raises(UserError, match="step_size"):
-        decode_vote(np.zeros((2, 4, 4, 4), np.float16), 1)
+        decode_vote(np.zeros((2, 4, 4, 4), np.float16))
+
+
+def compose(votes: np.ndarray, windows: list[Window], heads: int) -> MaskComposition:
+    layout = WindowLayout.around(windows)
+    return WindowResampling(lambda data, *_: data)(votes, layout, (1, 1, 1), (1, 1, 1)).compose(heads, keep_logits=True)
 
 
 def test_overlapping_windows_take_the_most_probable_label() -> None:
-    identity = WindowResampling(lambda data, shape, *_: data)
     size = (4, 4, 4)
     boxes = [((0, 4), (0, 4), (0, 4)), ((0, 4), (0, 4), (2, 6))]
     windows = [
@@ -162,9 +167,9 @@ def test_overlapping_windows_take_the_most_probable_label() -> None:
     ]
     logits = [torch.full(size, 1.0), torch.full(size, 2.0)]
     logits[1][0] = -5
-    votes = torch.cat([encode_vote(z, head, 3) for z, head in zip(logits, (1, 2), strict=True)], dim=1)
-    composed = identity(votes.numpy(), WindowLayout.around(windows), (1, 1, 1), (1, 1, 1))
-    labels = composed.argmax(0)
+    composed = compose(torch.cat([encode_vote(z) for z in logits], dim=1).numpy(), windows, 3)
+    labels = composed.labels
+    assert np.array_equal(labels, composed.logits.argmax(0))
     assert (labels[1:, :, :2] == 1).all()
     assert (labels[1:, :, 2:] == 2).all()
     assert (labels[0, :, :4] == 1).all()
@@ -172,10 +177,7 @@ def test_overlapping_windows_take_the_most_probable_label() -> None:
 
 
 def test_no_windows_give_background() -> None:
-    composed = WindowResampling(lambda data, *_: data)(
-        np.zeros((2, 8, 8, 8)), WindowLayout.around([]), (1, 1, 1), (1, 1, 1)
-    )
-    assert composed.argmax(0).max() == 0
+    assert compose(np.zeros((2, 8, 8, 8)), [], 2).labels.max() == 0
 
 
 class SeesBall(torch.nn.Module):
@@ -214,7 +216,7 @@ def test_small_objects_need_one_patch_and_the_rest_is_background() -> None:
     SeesBall.calls = 0
     logit = segment_window(SeesBall(), image, torch.tensor([[12, 12, 12]]), (16, 16, 16))
     assert SeesBall.calls == 1
-    assert (logit[:4] == BACKGROUND_LOGIT).all()
+    assert logit[:4].isnan().all()
 
 
 def test_far_clicks_get_their_own_patches() -> None:

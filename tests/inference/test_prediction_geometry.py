@@ -14,7 +14,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.inference.configuration import PromptConfigurationManager
+from nnunetv2_promise.inference.configuration import follow_prompts
 from nnunetv2_promise.inference.preprocessor import PromptPreprocessor
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, Prompt, save_prompt_file
@@ -81,7 +81,7 @@ def predictor(transpose: list[int]) -> nnUNetPredictor:
     """nnU-Net's predictor, set up as it sets itself up from a model folder."""
     manager = PlansManager(plans(transpose))
     configuration = manager.get_configuration("3d_fullres")
-    configuration.__class__ = PromptConfigurationManager
+    follow_prompts(manager, configuration)
     made = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
     network = PromptedNetwork(BallNetwork(), patch_size=PATCH, heads=3)
     made.manual_initialization(network, manager, configuration, [{}], DATASET, "ProMISeTrainer", None)

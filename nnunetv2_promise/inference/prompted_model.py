@@ -1,0 +1,158 @@
+"""A trained model in memory, answering for windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.configuration import ignore_prompts
+from nnunetv2_promise.inference.growth import grow, patch_box
+from nnunetv2_promise.inference.model_folder import ModelFolder, read_checkpoint
+from nnunetv2_promise.inference.prompted_network import PromptedNetwork
+from nnunetv2_promise.planning.prompt_settings import PromptSettings
+from nnunetv2_promise.trainer_search import find_trainer
+
+# Encoded patches of a window that are kept while several prompts are decoded; one of ViT-B at 128^3 has 170 MB.
+KEPT_ENCODINGS = 4
+
+
+@dataclass(frozen=True)
+class WindowPrompt:
+    """The clicks on one object in a window.
+
+    Attributes:
+        label_head: Number of the object's label.
+        points: (n, 3) click voxels in the window.
+    """
+
+    label_head: int
+    points: Sequence[Sequence[int]]
+
+
+class PromptedModel:
+    """A network with the weights of one or several folds.
+
+    Args:
+        network: The network, on its device.
+        weights: State dicts of the folds; none uses the network as it is.
+        plans: nnU-Net's plans.
+        configuration: The configuration.
+        dataset_json: Content of ``dataset.json``.
+    """
+
+    def __init__(
+        self,
+        network: PromptedNetwork,
+        weights: Sequence[Mapping[str, Tensor]],
+        plans: PlansManager,
+        configuration: ConfigurationManager,
+        dataset_json: dict[str, Any],
+    ) -> None:
+        self.network = network.eval()
+        self.plans = plans
+        self.configuration = configuration
+        self.dataset_json = dataset_json
+        self.heads: int = len(plans.get_label_manager(dataset_json).all_labels)
+        self.window_size = PromptSettings.from_configuration(configuration.configuration).window_size
+        self._weights = weights
+        if len(weights) == 1:
+            network.load_state_dict(weights[0])
+
+    @classmethod
+    def load(cls, folder: ModelFolder, device: torch.device) -> PromptedModel:
+        """Load a checked model folder.
+
+        Raises:
+            UserError: If a checkpoint cannot be read, or its trainer is not found.
+        """
+        contents = [read_checkpoint(path) for path in folder.checkpoints]
+        trainer = find_trainer(str(contents[0]["trainer_name"]))
+        if trainer is None:
+            raise UserError(f"The trainer {contents[0]['trainer_name']} is not found; add its folder to the variable "
+                            "nnUNet_extTrainer.")  # fmt: skip
+        plans = PlansManager(folder.plans)
+        configuration = plans.get_configuration(folder.configuration)
+        channels = determine_num_input_channels(plans, configuration, folder.dataset_json)
+        heads = plans.get_label_manager(folder.dataset_json).num_segmentation_heads
+        network = trainer.build_network_architecture(plans, configuration, channels, heads, False).to(device)
+        ignore_prompts(plans, configuration)
+        weights = [content["network_weights"] for content in contents]
+        return cls(network, weights, plans, configuration, folder.dataset_json)
+
+    @torch.inference_mode()
+    def answer(self, image: np.ndarray, prompts: Sequence[WindowPrompt]) -> list[np.ndarray]:
+        """Segment the objects of one window.
+
+        A patch that several prompts need is encoded once. Folds vote only on what they saw.
+
+        Args:
+            image: (C, D, H, W) float32, a preprocessed window.
+            prompts: One for each object.
+
+        Returns:
+            (D, H, W) float32 foreground logit of each object, NaN where no patch of any fold looked.
+        """
+        device = next(self.network.parameters()).device
+        window = torch.from_numpy(image).to(device)
+        votes = [_MeanOfSeen(window.shape[1:]) for _ in prompts]
+        for weights in self._weights if len(self._weights) > 1 else [None]:
+            if weights is not None:
+                self.network.load_state_dict(weights)
+            patches = _EncodedPatches(self.network, window) if len(prompts) > 1 else None
+            for vote, prompt in zip(votes, prompts, strict=True):
+                points = torch.as_tensor(np.asarray(prompt.points), device=device)
+                if patches is None:
+                    logit = self.network.segment_window(window, points, prompt.label_head)
+                else:
+                    logit = grow(patches.answer(prompt.label_head), points, window.shape[1:], self.network.patch_size)
+                vote.add(logit.cpu().numpy())
+        return [vote.mean() for vote in votes]
+
+
+class _MeanOfSeen:
+    """The mean over folds of what they saw."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self._total = np.zeros(tuple(shape), np.float32)
+        self._count = np.zeros(tuple(shape), np.uint8)
+
+    def add(self, logit: np.ndarray) -> None:
+        seen = ~np.isnan(logit)
+        self._total[seen] += logit[seen]
+        self._count += seen
+
+    def mean(self) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return self._total / self._count  # 0 / 0 is NaN
+
+
+class _EncodedPatches:
+    """The patches of a window, encoded when they are first needed; the most recent ones are kept."""
+
+    def __init__(self, network: PromptedNetwork, image: Tensor) -> None:
+        self._network = network
+        self._image = image
+        self._kept: dict[tuple[int, ...], Any] = {}
+
+    def answer(self, label_head: int) -> Callable[[tuple[int, ...], Tensor], Tensor]:
+        """What ``grow`` asks, for one label."""
+        prompt = self._network.label_prompt(label_head, self._image.device)
+        return lambda start, clicks: self._network.decode(self._encoded(start), clicks[None], **prompt)[0]
+
+    def _encoded(self, start: tuple[int, ...]) -> Any:
+        encoded = self._kept.pop(start, None)
+        if encoded is None:
+            patch = self._image[(slice(None), *patch_box(start, self._network.patch_size))]
+            encoded = self._network.encode(patch[None])
+        self._kept[start] = encoded  # the newest comes last
+        if len(self._kept) > KEPT_ENCODINGS:
+            del self._kept[next(iter(self._kept))]
+        return encoded
