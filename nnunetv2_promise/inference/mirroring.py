@@ -24,14 +24,25 @@ def mean_over_mirrors(segment: Segment, image: Tensor, points: Tensor, axes: Seq
         (D, H, W) logits; where only some mirror images were looked at, their mean.
     """
     answers = []
-    for mirrored in _combinations(axes):
-        flipped = points.clone()
-        for axis in mirrored:
-            flipped[:, axis] = image.shape[1 + axis] - 1 - flipped[:, axis]
-        logit = segment(image.flip([1 + axis for axis in mirrored]), flipped)
-        answers.append(logit.flip(mirrored))
+    for mirrored in mirrors(axes):
+        logit = segment(mirror(image, mirrored), mirror_points(points, image.shape[1:], mirrored))
+        answers.append(mirror(logit, mirrored))
     return torch.stack(answers).nanmean(0)
 
 
-def _combinations(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+def mirrors(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Every combination of the axes, the empty one first."""
     return chain.from_iterable(combinations(axes, number) for number in range(len(axes) + 1))
+
+
+def mirror(volume: Tensor, axes: Sequence[int]) -> Tensor:
+    """(..., D, H, W) mirrored along array axes."""
+    return volume.flip([axis - 3 for axis in axes])
+
+
+def mirror_points(points: Tensor, size: Sequence[int], axes: Sequence[int]) -> Tensor:
+    """(n, 3) voxels of a (D, H, W) volume, mirrored along array axes."""
+    mirrored = points.clone()
+    for axis in axes:
+        mirrored[:, axis] = size[axis] - 1 - mirrored[:, axis]
+    return mirrored

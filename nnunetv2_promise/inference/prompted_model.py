@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.configuration import ignore_prompts
 from nnunetv2_promise.inference.growth import grow, patch_box
+from nnunetv2_promise.inference.mirroring import mirror, mirror_points, mirrors
 from nnunetv2_promise.inference.model_folder import ModelFolder, read_checkpoint
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
@@ -46,6 +47,7 @@ class PromptedModel:
         plans: nnU-Net's plans.
         configuration: The configuration.
         dataset_json: Content of ``dataset.json``.
+        mirror_axes: Array axes along which windows are mirrored, too.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class PromptedModel:
         plans: PlansManager,
         configuration: ConfigurationManager,
         dataset_json: dict[str, Any],
+        mirror_axes: Sequence[int] = (),
     ) -> None:
         self.network = network.eval()
         self.plans = plans
@@ -63,6 +66,7 @@ class PromptedModel:
         self.heads: int = len(plans.get_label_manager(dataset_json).all_labels)
         self.window_size = PromptSettings.from_configuration(configuration.configuration).window_size
         self._weights = weights
+        self._mirror_axes = tuple(mirror_axes)
         if len(weights) == 1:
             network.load_state_dict(weights[0])
 
@@ -85,13 +89,14 @@ class PromptedModel:
         network = trainer.build_network_architecture(plans, configuration, channels, heads, False).to(device)
         ignore_prompts(plans, configuration)
         weights = [content["network_weights"] for content in contents]
-        return cls(network, weights, plans, configuration, folder.dataset_json)
+        axes = contents[0].get("inference_allowed_mirroring_axes") or ()
+        return cls(network, weights, plans, configuration, folder.dataset_json, axes)
 
     @torch.inference_mode()
     def answer(self, image: np.ndarray, prompts: Sequence[WindowPrompt]) -> list[np.ndarray]:
         """Segment the objects of one window.
 
-        A patch that several prompts need is encoded once. Folds vote only on what they saw.
+        A patch that several prompts need is encoded once. Folds and mirror images vote only on what they saw.
 
         Args:
             image: (C, D, H, W) float32, a preprocessed window.
@@ -106,15 +111,21 @@ class PromptedModel:
         for weights in self._weights if len(self._weights) > 1 else [None]:
             if weights is not None:
                 self.network.load_state_dict(weights)
-            patches = _EncodedPatches(self.network, window) if len(prompts) > 1 else None
-            for vote, prompt in zip(votes, prompts, strict=True):
-                points = torch.as_tensor(np.asarray(prompt.points), device=device)
-                if patches is None:
-                    logit = self.network.segment_window(window, points, prompt.label_head)
-                else:
-                    logit = grow(patches.answer(prompt.label_head), points, window.shape[1:], self.network.patch_size)
-                vote.add(logit.cpu().numpy())
+            for axes in mirrors(self._mirror_axes):
+                for vote, logit in zip(votes, self._answer_view(mirror(window, axes), prompts, axes), strict=True):
+                    vote.add(mirror(logit, axes).cpu().numpy())
         return [vote.mean() for vote in votes]
+
+    def _answer_view(self, window: Tensor, prompts: Sequence[WindowPrompt], axes: Sequence[int]) -> Iterator[Tensor]:
+        """The logits of one mirror image of a window, in its own orientation."""
+        patches = _EncodedPatches(self.network, window) if len(prompts) > 1 else None
+        for prompt in prompts:
+            points = torch.as_tensor(np.asarray(prompt.points), device=window.device)
+            points = mirror_points(points, window.shape[1:], axes)
+            if patches is None:
+                yield self.network.segment_window(window, points, prompt.label_head)
+            else:
+                yield grow(patches.answer(prompt.label_head), points, window.shape[1:], self.network.patch_size)
 
 
 class _MeanOfSeen:
@@ -122,7 +133,7 @@ class _MeanOfSeen:
 
     def __init__(self, shape: Sequence[int]) -> None:
         self._total = np.zeros(tuple(shape), np.float32)
-        self._count = np.zeros(tuple(shape), np.uint8)
+        self._count = np.zeros(tuple(shape), np.uint16)
 
     def add(self, logit: np.ndarray) -> None:
         seen = ~np.isnan(logit)

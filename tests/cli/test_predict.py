@@ -212,7 +212,7 @@ def assert_one_sentence(code: int, sentence: str, capsys: pytest.CaptureFixture[
 
 
 BAD_ARGUMENTS = [
-    (["-i", "nowhere"], "nowhere is no folder"),
+    (["-i", "nowhere"], "nowhere is not a folder"),
     (["-i", "{empty}"], "holds no image named CASE_0000.nii.gz"),
     (["-i", "{two_channels}"], "the model needs scan_008_0000.nii.gz"),
     (["-i", "{not_an_image}"], "scan_008_0000.nii.gz"),
