@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.geometry import ImageGeometry
-from nnunetv2_promise.images.reading import read_geometry
+from nnunetv2_promise.images.geometry import ImageGeometry, check_spacing
+from nnunetv2_promise.images.reading import read_channels_geometry
 from nnunetv2_promise.prompts.kinds import require_points_only
 from nnunetv2_promise.prompts.locate import locate_case
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, prompt_file_for
@@ -46,18 +46,43 @@ def case_identifier(image_file: Path, file_ending: str) -> str:
     return image_file.name[: -len(file_ending) - len("_0000")]
 
 
-def prompts_of_image(image_file: Path, dataset_json: Mapping[str, Any], plans: PlansManager) -> list[VoxelPrompt]:
+def prompts_of_image(
+    image_files: Sequence[Path],
+    dataset_json: Mapping[str, Any],
+    plans: PlansManager,
+    configuration: ConfigurationManager,
+) -> list[VoxelPrompt]:
     """Read the prompts of a case from the prompt file that belongs to its folder.
 
+    Args:
+        image_files: One file for each channel.
+        dataset_json: Content of ``dataset.json``.
+        plans: nnU-Net's plans.
+        configuration: The configuration.
+
     Raises:
-        UserError: If the file, the case, a label or a click is wrong; the sentence names it.
+        UserError: If the file, the case, a label, a click or the image's grid is wrong; the sentence names it.
     """
-    path = prompt_file_for(image_file.parent)
+    path = prompt_file_for(image_files[0].parent)
     state = path.stat()
     prompt_file = _parsed(path.resolve(), state.st_mtime_ns, state.st_size)
     require_points_only(prompt_file, model="this model")
-    case = case_identifier(image_file, dataset_json["file_ending"])
-    return voxel_prompts(prompt_file, case, read_geometry(image_file), dataset_json, plans)
+    case = case_identifier(image_files[0], dataset_json["file_ending"])
+    return voxel_prompts(prompt_file, case, grid_of_case(image_files, plans, configuration), dataset_json, plans)
+
+
+def grid_of_case(
+    image_files: Sequence[Path], plans: PlansManager, configuration: ConfigurationManager
+) -> ImageGeometry:
+    """The grid that the channels of a case share, from their headers.
+
+    Raises:
+        UserError: If a channel is on another grid than the first, or the spacing is absurd for this model.
+    """
+    geometry = read_channels_geometry(image_files)
+    trained_mm = [configuration.spacing[axis] for axis in plans.transpose_backward]
+    check_spacing(geometry, trained_mm, name=str(image_files[0]), usual="the model was trained at")
+    return geometry
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from nnunetv2_promise.images.objects import Object, crop_to_object
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt
@@ -85,30 +86,91 @@ def segment_case(
     return CaseMasks(composed.labels.transpose(backward), probabilities, objects)
 
 
+def segment_objects(
+    model: PromptedModel, data: np.ndarray, properties: Mapping[str, Any], prompts: Sequence[VoxelPrompt]
+) -> list[ObjectMask]:
+    """Segment objects whose clicks lie near each other in one window, so that patches are encoded once for all of them.
+
+    Args:
+        model: The model.
+        data: (C, z, y, x) as the image reader gives it.
+        properties: Properties of the image; its ``spacing`` is used.
+        prompts: Clicks in continuous (z, y, x) voxels of ``data``.
+
+    Returns:
+        One for each prompt, in their order.
+    """
+    cutter = WindowCutter(data, properties, model.plans, model.configuration)
+    found: dict[int, ObjectMask] = {}
+    for first, prompt in enumerate(prompts):
+        if first in found:
+            continue
+        sharing = [
+            n for n in range(first, len(prompts)) if n not in found and _shares(model, cutter, prompt, prompts[n])
+        ]
+        if len(sharing) > 1:
+            window, logits = _shared_window(model, cutter, prompt, [prompts[n] for n in sharing])
+            for number, logit in zip(sharing, logits, strict=True):
+                if not cut_faces(window, logit > 0).any():  # what is cut gets a window of its own, which grows
+                    found[number] = _object_mask(model, cutter, prompts[number], [(window, logit)])
+        for number in sharing or [first]:
+            if number not in found:
+                found[number] = _segment_object(model, cutter, prompts[number])
+    return [found[number] for number in range(len(prompts))]
+
+
+def _shares(model: PromptedModel, cutter: WindowCutter, first: VoxelPrompt, other: VoxelPrompt) -> bool:
+    """Whether the other object's clicks lie in the inner half of the patch around the first one's."""
+    if cutter.in_padding(first) or cutter.in_padding(other) or len(cutter.groups(first, model.window_size)) > 1:
+        return False
+    clicks = cutter.clicks(first)
+    middle = (clicks.min(0) + clicks.max(0)) / 2
+    return bool((np.abs(cutter.clicks(other) - middle) <= cutter.extent(model.network.patch_size) / 4).all())
+
+
+def _shared_window(
+    model: PromptedModel, cutter: WindowCutter, first: VoxelPrompt, prompts: Sequence[VoxelPrompt]
+) -> tuple[Window, list[np.ndarray]]:
+    """The window around the first prompt, and the logit of every prompt in it."""
+    (points,) = cutter.groups(first, model.window_size)
+    window, image = cutter.cut(points, model.window_size, label_head=first.label_head, name=first.name)
+    asked = [WindowPrompt(prompt.label_head, cutter.in_window(prompt, window)) for prompt in prompts]
+    return window, model.answer(image, asked)
+
+
 def _segment_object(
-    model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt, composed: MaskComposition
+    model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt, composed: MaskComposition | None = None
 ) -> ObjectMask:
+    """Segment one object in windows of its own."""
     if cutter.in_padding(prompt):
         logger.warning(describe(prompt.name, [IN_PADDING]))
         return ObjectMask(prompt, None, float("nan"), holds_click=False, touches_edge=False)
-    crops, cut = [], False
-    for window, logit in _windows(model, cutter, prompt):
-        cut = cut or is_cut(window, logit)
+    return _object_mask(model, cutter, prompt, list(_windows(model, cutter, prompt)), composed)
+
+
+def _object_mask(
+    model: PromptedModel,
+    cutter: WindowCutter,
+    prompt: VoxelPrompt,
+    windows: Sequence[tuple[Window, np.ndarray]],
+    composed: MaskComposition | None = None,
+) -> ObjectMask:
+    """What the windows of an object say of it; added to the label map of the scan, if there is one."""
+    layout = WindowLayout.around(window for window, _ in windows)
+    alone = MaskComposition(tuple(layout), 2)
+    for window, logit in windows:
         resample = model.configuration.resampling_fn_probabilities
-        crops.append((window, to_scan(logit, window, resample, model.configuration.spacing, cutter.spacing_mm)))
-    for window, crop in crops:
-        composed.add(window.label_head, tuple(slice(*edges) for edges in window.box), crop)
-    layout = WindowLayout.around(window for window, _ in crops)
-    alone = MaskComposition(tuple(layout), 2, keep_logits=False)
-    for window, crop in crops:
+        crop = to_scan(logit, window, resample, model.configuration.spacing, cutter.spacing_mm)
         alone.add(1, layout.place(window), crop)
+        if composed is not None:
+            composed.add(prompt.label_head, tuple(slice(*edges) for edges in window.box), crop)
     mask = alone.labels == 1
-    clicks = cutter.clicks(prompt) - np.array(layout.region)[:, 0]
-    holds_click = _holds(mask, clicks)
+    holds_click = _holds(mask, cutter.clicks(prompt) - np.array(layout.region)[:, 0])
+    cut = any(is_cut(window, logit) for window, logit in windows)
     problems = faults(empty=not mask.any(), holds_click=holds_click, cut=cut)
     if problems:
         logger.warning(describe(prompt.name, problems))
-    probability = float(_sigmoid(alone.best[mask]).mean()) if mask.any() else float("nan")
+    probability = float(expit(alone.best[mask]).mean()) if mask.any() else float("nan")
     found = _in_array_order(mask, layout, prompt.label_head, model.plans.transpose_backward)
     return ObjectMask(prompt, found, probability, holds_click=holds_click, touches_edge=cut)
 
@@ -143,7 +205,3 @@ def _in_array_order(
     start = np.array(found.start_zyx) + np.array(layout.region)[:, 0]
     z, y, x = (int(start[axis]) for axis in transpose_backward)
     return Object(label=label, start_zyx=(z, y, x), mask=found.mask.transpose(list(transpose_backward)))
-
-
-def _sigmoid(logit: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logit))

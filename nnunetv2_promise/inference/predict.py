@@ -15,9 +15,9 @@ from tqdm import tqdm
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.images.folders import find_cases
-from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry
+from nnunetv2_promise.images.reading import check_stored_voxels
 from nnunetv2_promise.inference.case_output import CaseWriter, OutputFolder
-from nnunetv2_promise.inference.case_prompts import VoxelPrompt, voxel_prompts
+from nnunetv2_promise.inference.case_prompts import VoxelPrompt, grid_of_case, voxel_prompts
 from nnunetv2_promise.inference.case_segmentation import segment_case
 from nnunetv2_promise.inference.model_folder import ModelFolder, open_model_folder, results_folder
 from nnunetv2_promise.inference.prompted_model import PromptedModel
@@ -129,9 +129,10 @@ def locate_prompts(prompt_file: PromptFile, images: Mapping[str, Sequence[Path]]
         )
     require_points_only(prompt_file, model="this model")
     plans = PlansManager(model.plans)
+    configuration = plans.get_configuration(model.configuration)
     cases = []
     for name, files in images.items():
-        geometry = read_geometry(files[0])
+        geometry = grid_of_case(files, plans, configuration)
         cases.append(Case(name, files, voxel_prompts(prompt_file, name, geometry, model.dataset_json, plans)))
     return cases
 

@@ -53,9 +53,10 @@ class PromptPreprocessor(DefaultPreprocessor):
             UserError: If prompts are missing or do not fit the image, or an image is damaged or holds NaN.
         """
         dataset_json = read_json(dataset_json) if isinstance(dataset_json, str) else dataset_json
-        prompts = prompts_of_image(Path(image_files[0]), dataset_json, plans_manager)
-        for file in image_files:
-            check_stored_voxels(Path(file))
+        files = [Path(file) for file in image_files]
+        prompts = prompts_of_image(files, dataset_json, plans_manager, configuration_manager)
+        for file in files:
+            check_stored_voxels(file)
         data, properties = plans_manager.image_reader_writer_class().read_images(image_files)
         cutter = WindowCutter(data, properties, plans_manager, configuration_manager)
         size = tuple(int(length) for length in configuration_manager.patch_size)

@@ -73,8 +73,19 @@ class WindowCutter:
         Returns:
             (n, 3) float each, in nnU-Net's axis order.
         """
-        extent = (np.array(size) - 1) * self._target_mm / self.spacing_mm
-        return group_points(prompt.points_zyx[:, self._transpose], extent)
+        return group_points(prompt.points_zyx[:, self._transpose], self.extent(np.array(size) - 1))
+
+    def extent(self, size: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(3,) float, edge lengths of a (D, H, W) box of the network's grid in voxels of the scan."""
+        return np.array(size) * self._target_mm / self.spacing_mm
+
+    def in_window(self, prompt: VoxelPrompt, window: Window) -> list[tuple[int, ...]]:
+        """The clicks of a prompt as voxels of a window; those beyond its edge are moved to it."""
+        return window_voxels(
+            to_resampled(prompt.points_zyx[:, self._transpose], window.box, window.resampled_shape),
+            window.start,
+            window.size,
+        )
 
     def cut(
         self, points: np.ndarray, size: Sequence[int], *, label_head: int, name: str = ""
@@ -92,7 +103,7 @@ class WindowCutter:
         """
         size = tuple(int(length) for length in size)
         centre = (points.min(0) + points.max(0)) / 2
-        box = crop_box(centre, np.array(size) * self._target_mm / self.spacing_mm, self.bounds)
+        box = crop_box(centre, self.extent(size), self.bounds)
         inside = tuple(
             slice(low - first, high - first) for (low, high), (first, _) in zip(box, self.bounds, strict=True)
         )
@@ -123,18 +134,23 @@ def _crop_to_nonzero(data: np.ndarray, with_mask: bool) -> tuple[np.ndarray, np.
     return data, np.broadcast_to(np.int8(0), (1, *data.shape[1:])), tuple(bounds)
 
 
+def window_voxels(resampled: np.ndarray, start: Sequence[int], size: Sequence[int]) -> list[tuple[int, ...]]:
+    """The voxels of a window that (n, 3) points of its resampled crop belong to; nearest ones of points beyond."""
+    voxels = np.clip(np.floor(resampled + 0.5).astype(int) - np.array(start), 0, np.array(size) - 1)
+    return [tuple(int(v) for v in voxel) for voxel in voxels]
+
+
 def _window(
     box: Box, shape: tuple[int, ...], points: np.ndarray, size: tuple[int, ...], label_head: int, name: str
 ) -> Window:
     resampled = to_resampled(points, box, shape)
     start = place_window(resampled, size)
-    voxels = np.clip(np.floor(resampled + 0.5).astype(int) - start, 0, np.array(size) - 1)
     return Window(
         label_head=label_head,
         box=box,
         resampled_shape=shape,
         start=start,
         size=size,
-        points=tuple(tuple(int(v) for v in voxel) for voxel in voxels),
+        points=tuple(window_voxels(resampled, start, size)),
         name=name,
     )

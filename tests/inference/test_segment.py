@@ -1,0 +1,195 @@
+"""Masks from arrays, and what is said of each object, with networks whose answer is known."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from test_prediction_geometry import DATASET, PATCH, RADIUS_MM, SPACING_ZYX_MM, BallNetwork, plans
+
+import nnunetv2_promise
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.case_prompts import VoxelPrompt
+from nnunetv2_promise.inference.case_segmentation import segment_case
+from nnunetv2_promise.inference.prompted_model import PromptedModel, WindowPrompt
+from nnunetv2_promise.inference.prompted_network import PromptedNetwork
+from nnunetv2_promise.prompts.schema import Prompt
+
+SHAPE = (40, 48, 56)
+
+
+class EncodingBall(torch.nn.Module):
+    """``BallNetwork`` in two steps, counting how often it encodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.ball = BallNetwork()
+        self.encodings = 0
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        self.encodings += 1
+        return image
+
+    def decode(self, encoded: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        return self.ball(encoded, points)
+
+    def forward(self, image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        return self.decode(self.encode(image), points)
+
+
+def model(network: torch.nn.Module | None = None, transpose: tuple[int, ...] = (0, 1, 2)) -> PromptedModel:
+    manager = PlansManager(plans(list(transpose)))
+    configuration = manager.get_configuration("3d_fullres")
+    prompted = PromptedNetwork(network or EncodingBall(), patch_size=PATCH, heads=3)
+    return PromptedModel(prompted, [], manager, configuration, DATASET)
+
+
+def image() -> np.ndarray:
+    return np.random.default_rng(0).normal(100, 30, SHAPE).astype(np.float32)
+
+
+def ball(click_xyz: tuple[float, ...]) -> np.ndarray:
+    """Distance of each voxel from a click, in mm."""
+    index = np.indices(SHAPE).reshape(3, -1).T
+    away = (index - np.array(click_xyz)[::-1]) * np.array(SPACING_ZYX_MM)
+    return np.linalg.norm(away, axis=1).reshape(SHAPE)
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1)])
+def test_each_click_gets_its_mask_and_near_clicks_share_an_encoding(transpose: tuple[int, ...]) -> None:
+    loaded = model(transpose=transpose)
+    clicks = [(28, 24, 20), (30, 25, 21), (29, 23, 19)]
+    prompts = [Prompt(label="tumour", points=(click,)) for click in clicks]
+    masks = nnunetv2_promise.segment(loaded, image(), SPACING_ZYX_MM[::-1], prompts)
+    if transpose == (0, 1, 2):
+        assert loaded.network.network.encodings == 1
+    for click, mask in zip(clicks, masks, strict=True):
+        distance = ball(click)
+        assert mask.shape == SHAPE
+        assert mask[distance < RADIUS_MM - 1.8].all()
+        assert not mask[distance > RADIUS_MM + 1.8].any()
+
+
+def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
+    loaded = model()
+    click = Prompt(label=1, points=((5, 5, 5),))
+    for arguments, sentence in (
+        ((image()[None].repeat(2, 0), (1, 1, 1), [click]), "with 1 channel"),
+        ((image() * np.nan, (1, 1, 1), [click]), "NaN"),
+        ((image(), (1, 1, 0), [click]), "three positive numbers"),
+        ((image(), (1, 1, 1), [(5, 5, 5)]), "several labels"),
+        ((image(), (1, 1, 1), [Prompt(label="liver", points=((5, 5, 5),))]), "is not a foreground label"),
+        ((image(), (1, 1, 1), [Prompt(label=1, points=((5, 5, 40),))]), "lies outside"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            nnunetv2_promise.segment(loaded, *arguments)
+
+
+def test_importing_the_package_stays_light() -> None:
+    code = "import sys, nnunetv2_promise; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def voxel_prompt(zyx: tuple[float, ...], label_head: int = 1) -> VoxelPrompt:
+    return VoxelPrompt(label_head=label_head, points_zyx=np.array([zyx], float), name="Case 'a', object 1")
+
+
+PROPERTIES = {"spacing": list(SPACING_ZYX_MM)}
+
+
+def test_click_in_the_zeros_around_the_scan_gives_nothing_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    padded = np.zeros((1, *SHAPE), np.float32)
+    padded[0, :10, :12, :14] = 100
+    with caplog.at_level(logging.WARNING):
+        masks = segment_case(model(), padded, PROPERTIES, [voxel_prompt((30, 30, 30)), voxel_prompt((5, 5, 5))])
+    assert masks.objects[0].found is None
+    assert masks.objects[1].holds_click
+    assert caplog.records[0].getMessage().startswith("Case 'a', object 1: its clicks lie in")
+
+
+class Corner(EncodingBall):
+    """Always answers with the patch's corner."""
+
+    def decode(self, encoded: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(1, 2, *encoded.shape[2:])
+        logits[:, 1] = -5
+        logits[:, 1, 1:3, 1:3, 1:3] = 5
+        return logits
+
+
+def test_mask_that_misses_its_click_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        masks = segment_case(model(Corner()), image()[None], PROPERTIES, [voxel_prompt((20, 24, 28))])
+    assert not masks.objects[0].holds_click
+    assert masks.objects[0].found is not None
+    assert "does not hold its click" in caplog.text
+
+
+class Everything(EncodingBall):
+    """Everything is foreground."""
+
+    def decode(self, encoded: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        ones = torch.ones(1, 1, *encoded.shape[2:])
+        return torch.cat([-ones, ones], 1)
+
+
+def test_cut_mask_grows_to_the_scan_and_is_said_where_it_cannot(caplog: pytest.LogCaptureFixture) -> None:
+    scan = np.full((1, *SHAPE), -100, np.float32)
+    scan[0, 14:26, 18:30, 4:52] = 100  # longer than a window, whose length is 32
+    masks = segment_case(model(Half()), scan, PROPERTIES, [voxel_prompt((20, 24, 28))])
+    assert np.array_equal(masks.labels, scan[0] > 0)
+    assert not masks.objects[0].touches_edge
+    assert not caplog.text
+    long = np.full((1, 40, 48, 400), 100, np.float32)
+    with caplog.at_level(logging.WARNING):
+        masks = segment_case(model(Everything()), long, PROPERTIES, [voxel_prompt((20, 24, 200))])
+    assert masks.objects[0].touches_edge
+    assert "may be cut off" in caplog.text
+
+
+def test_two_overlapping_objects_keep_both_masks() -> None:
+    clicks = [voxel_prompt((20, 24, 28), 1), voxel_prompt((20, 24, 28), 2)]
+    for prompts in (clicks, clicks[::-1]):
+        masks = segment_case(model(), image()[None], PROPERTIES, prompts)
+        first, second = (item.found for item in masks.objects)
+        assert np.array_equal(first.mask, second.mask)
+        assert set(np.unique(masks.labels)) == {0, 1}  # equally probable: the first label
+
+
+class Half(torch.nn.Module):
+    """Foreground where the weight says so; a negative weight sees its first patch only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        foreground = image[:, :1] * self.weight.clamp(min=0) * 10
+        if self.weight < 0:
+            foreground = foreground - 1
+            foreground[:, :, 2:-2, 2:-2, 2:-2] = 1
+        return torch.cat([torch.zeros_like(foreground), foreground], 1)
+
+
+def test_fold_that_did_not_look_has_no_vote() -> None:
+    manager = PlansManager(plans([0, 1, 2]))
+    weights = [{"network.weight": torch.tensor([value])} for value in (1.0, 1.0, -1.0)]
+    made = PromptedModel(
+        PromptedNetwork(Half(), patch_size=(8, 8, 8), heads=3),
+        weights,
+        manager,
+        manager.get_configuration("3d_fullres"),
+        DATASET,
+    )
+    window = np.full((1, 8, 8, 32), -1, np.float32)
+    window[0, 2:6, 2:6, 4:28] = 1
+    (logit,) = made.answer(window, [WindowPrompt(1, [(4, 4, 16)])])
+    # Two folds grow along the whole object; the third stays in its first patch and must not veto what is beyond.
+    assert (logit[2:6, 2:6, 4:28] > 0).all()
+    assert logit[3, 3, 25] == pytest.approx(10)
