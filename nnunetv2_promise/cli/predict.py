@@ -58,8 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
 
     def command() -> None:
+        from nnunetv2_promise.inference.nninteractive_batch import predict_in_engine, runs_in_engine
         from nnunetv2_promise.inference.predict import PredictionRequest, predict
 
-        predict(PredictionRequest(**vars(arguments)))
+        request = PredictionRequest(**vars(arguments))
+        (predict_in_engine if runs_in_engine(request.model_folder) else predict)(request)
 
     return run_command(command)
