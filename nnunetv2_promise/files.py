@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -57,6 +58,15 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is a folder where a JSON file is needed; name the file.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); fix or recreate the file.") from error
+
+
+def file_stamp(*paths: Path | str) -> str:
+    """A digest of names, sizes and times of files, which changes when one of them is replaced or written to."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        state = path.stat()
+        digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
+from nnunetv2_promise.dataset.splits import require_split
+from nnunetv2_promise.training.plan_changes import check_same_plans
 from nnunetv2_promise.training.seeding import seed_everything
 
 
@@ -40,6 +45,13 @@ class RestartableTraining(nnUNetTrainer):
     def length_in_words(self) -> str:
         """How long the training is, for the model card."""
         return f"{self.num_epochs} epochs of {self.num_iterations_per_epoch} iterations"
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's split, which must name every case of the dataset."""
+        dataset_class = self.dataset_class or infer_dataset_class(self.preprocessed_dataset_folder)
+        cases = dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        require_split(Path(self.preprocessed_dataset_folder_base), cases, self.fold)
+        return super().do_split()
 
     def on_train_start(self) -> None:
         """Seed the data loading, then nnU-Net's start."""
@@ -74,10 +86,21 @@ class RestartableTraining(nnUNetTrainer):
         return np.sum(gathered, axis=0)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """nnU-Net's loading; a best average that is NaN is none."""
+        """nnU-Net's loading of a checkpoint of these very plans; a best average that is NaN is none."""
+        self._require_same_plans(filename_or_checkpoint)
         super().load_checkpoint(filename_or_checkpoint)
         if self._best_ema is not None and np.isnan(self._best_ema):
             self._best_ema = None
+
+    def _require_same_plans(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        checkpoint, name = filename_or_checkpoint, "The checkpoint"
+        if isinstance(checkpoint, str):
+            name = checkpoint
+            # Mapped: nnU-Net reads the weights again, and only the plans are needed here.
+            checkpoint = torch.load(name, map_location="cpu", weights_only=False, mmap=True)
+        begun_with = checkpoint.get("init_args", {}).get("plans")
+        if begun_with is not None:
+            check_same_plans(begun_with, self.plans_manager.plans, self.configuration_name, checkpoint=name)
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, written under another name and renamed, so that a kill leaves the previous one.

@@ -12,14 +12,12 @@ import numpy as np
 
 from nnunetv2_promise.dataset.msd import Case
 from nnunetv2_promise.dataset.parallel import map_cases
+from nnunetv2_promise.dataset.splits import FOLDS
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import geometry_difference
 from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry, read_header, read_label_map
 
 _logger = logging.getLogger(__name__)
-
-FOLDS = 5
-"""Into which nnU-Net splits a dataset that comes without splits."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,14 @@ from nnunetv2_promise.dataset.label_choice import LabelChoice, choose_labels, me
 from nnunetv2_promise.dataset.msd import Case, MsdDataset, read_msd_dataset
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.files import read_json, write_json
+from nnunetv2_promise.files import atomic_path, file_stamp, read_json, write_json
 from nnunetv2_promise.images.reading import read_header, read_image, read_label_map
 
 _logger = logging.getLogger(__name__)
 
 # Where we note in dataset.json what the dataset was made from; nnU-Net ignores the key.
 ORIGIN_KEY = "promise"
+_STAMPS_KEY = "source_files_sha256"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def convert_msd(
 
     The images stay where they are: nnU-Net's ``dataset`` key in ``dataset.json`` points at them. 4D images are split
     into one file per channel, labels are rewritten only if ``labels`` merges or drops some. Test images appear in
-    ``imagesTs`` as links with nnU-Net's names. A second call with the same arguments changes nothing.
+    ``imagesTs`` as links with nnU-Net's names. A second call with the same arguments takes again what was made from
+    training files that have changed since, by size or time, and nothing else.
 
     Args:
         source: The extracted MSD folder.
@@ -73,6 +75,7 @@ def convert_msd(
     _count_cases_without_label(reports, msd, choice)
     if exists:
         _logger.info("%s exists already, made from the same source; using it.", raw / name)
+        _write_changed_cases(raw / name, msd, choice, reports, num_processes)
         return name
     with _folder_in_the_making(raw / name) as folder:
         _fill(folder, msd, choice, reports, origin, num_processes)
@@ -100,12 +103,51 @@ def _is_made_already(name: str, dataset_id: int, origin: dict[str, Any]) -> bool
         if not folder.is_dir() or (folder == preprocessed and not file.is_file()):
             continue
         content = read_json(file) if file.is_file() else None
-        if not isinstance(content, dict) or content.get(ORIGIN_KEY) != origin:
+        if not isinstance(content, dict) or _without_stamps(content.get(ORIGIN_KEY)) != origin:
             raise UserError(
                 f"{folder} exists and was made from another source, other labels or an earlier version; "
                 "remove it or choose another number with -d."
             )
     return raw.is_dir()
+
+
+def _without_stamps(origin: Any) -> Any:
+    return {key: value for key, value in origin.items() if key != _STAMPS_KEY} if isinstance(origin, dict) else origin
+
+
+def _write_changed_cases(
+    folder: Path, msd: MsdDataset, choice: LabelChoice, reports: Sequence[CaseReport], num_processes: int
+) -> None:
+    """Write those cases again that were made from files that have been replaced or corrected since."""
+    content = read_json(folder / "dataset.json")
+    stamps = _stamps(msd)
+    known = content[ORIGIN_KEY].get(_STAMPS_KEY, {})
+    changed = [case.name for case in msd.training if known.get(case.name) != stamps[case.name]]
+    if not changed:
+        return
+    tasks = [task for task in _tasks(folder, msd, choice, reports) if task.case.name in changed]
+    entries = _write_cases(tasks, num_processes)
+    content["dataset"].update({task.case.name: entry for task, entry in zip(tasks, entries, strict=True)})
+    content[ORIGIN_KEY][_STAMPS_KEY] = stamps
+    write_json(content, folder / "dataset.json")
+    _logger.info("%d case(s) of %s have changed and are taken again: %s.", len(changed), msd.folder, ", ".join(changed))
+
+
+def _stamps(msd: MsdDataset) -> dict[str, str]:
+    return {case.name: file_stamp(*case.images, case.label) for case in msd.training}
+
+
+def _tasks(folder: Path, msd: MsdDataset, choice: LabelChoice, reports: Sequence[CaseReport]) -> list[_CaseTask]:
+    return [
+        _CaseTask(case, folder, msd.file_ending, report.is_4d, choice.source_values)
+        for case, report in zip(msd.training, reports, strict=True)
+    ]
+
+
+def _write_cases(tasks: Sequence[_CaseTask], num_processes: int) -> list[dict[str, Any]]:
+    if any(task.split or task.source_values is not None for task in tasks):
+        return map_cases(_write_case, tasks, num_processes=num_processes, description="Writing cases")
+    return [_write_case(task) for task in tasks]
 
 
 def _count_cases_without_label(reports: Sequence[CaseReport], msd: MsdDataset, choice: LabelChoice) -> None:
@@ -139,14 +181,9 @@ def _fill(
     origin: dict[str, Any],
     num_processes: int,
 ) -> None:
-    tasks = [
-        _CaseTask(case, folder, msd.file_ending, report.is_4d, choice.source_values)
-        for case, report in zip(msd.training, reports, strict=True)
-    ]
-    if any(task.split or task.source_values is not None for task in tasks):
-        entries = map_cases(_write_case, tasks, num_processes=num_processes, description="Writing cases")
-    else:
-        entries = [_write_case(task) for task in tasks]
+    stamps = _stamps(msd)
+    tasks = _tasks(folder, msd, choice, reports)
+    entries = _write_cases(tasks, num_processes)
     for name, images in msd.test_images.items():
         _link_test_image(name, images, folder / "imagesTs", msd)
     if msd.missing_test_images:
@@ -158,7 +195,7 @@ def _fill(
         "labels": choice.labels,
         "numTraining": len(msd.training),
         "file_ending": msd.file_ending,
-        ORIGIN_KEY: origin,
+        ORIGIN_KEY: {**origin, _STAMPS_KEY: stamps},
         "dataset": {task.case.name: entry for task, entry in zip(tasks, entries, strict=True)},
     }
     write_json(content, folder / "dataset.json")
@@ -193,7 +230,8 @@ def split_channels(image_file: Path, folder: Path, name: str, file_ending: str) 
             sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX,
         )
         paths.append(folder / f"{name}_{channel:04d}{file_ending}")
-        sitk.WriteImage(volume, str(paths[-1]), True)
+        with atomic_path(paths[-1]) as temporary:
+            sitk.WriteImage(volume, str(temporary), True)
     return paths
 
 
@@ -201,8 +239,8 @@ def _write_merged_label(source: Path, target: Path, source_values: tuple[int, ..
     label_zyx, geometry = read_label_map(source)
     merged = sitk.GetImageFromArray(merge_labels(label_zyx, source_values))
     geometry.apply_to(merged)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(merged, str(target), True)
+    with atomic_path(target) as temporary:
+        sitk.WriteImage(merged, str(temporary), True)
 
 
 def _link_test_image(name: str, images: Sequence[Path], folder: Path, msd: MsdDataset) -> None:

@@ -15,6 +15,8 @@ from nnunetv2_promise.files import read_json, write_json
 _logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
+FOLDS = 5
+"""Into which nnU-Net splits a dataset that comes without splits."""
 FILE_NAME = "splits_final.json"
 VAL_SHARE, TEST_SHARE = 0.1, 0.2
 _UNPICKLING_ERRORS = (
@@ -141,6 +143,42 @@ def check_splits(folds: Sequence[Fold], cases: Iterable[str], source: Path | str
             raise UserError(
                 f"{where} leaves out '{missing[0]}' ({len(missing)} of {len(expected)} cases); every case of the "
                 "dataset must be in one part, check -d and the list."
+            )
+
+
+def require_split(preprocessed_folder: Path, cases: Iterable[str], fold: int | str) -> None:
+    """Check that a fold can be trained on the dataset as it is now, where nnU-Net would stop or leave cases out.
+
+    Args:
+        preprocessed_folder: ``nnUNet_preprocessed/DatasetXXX_Name``.
+        cases: Every case of the dataset.
+        fold: The fold; ``"all"`` needs no split.
+
+    Raises:
+        UserError: If there are no splits and fewer cases than folds, or the splits are not nnU-Net's, lack the fold, or
+            leave out a case that came later.
+    """
+    expected, file = set(cases), preprocessed_folder / FILE_NAME
+    if fold == "all":
+        return
+    if not file.is_file():
+        if len(expected) < FOLDS:
+            raise UserError(
+                f"The dataset has {len(expected)} training case(s), too few for nnU-Net's {FOLDS} folds; "
+                "train fold 'all', or write a split first with nnUNetv2_promise_splits paper."
+            )
+        return
+    folds = read_json(file)
+    if not isinstance(folds, list) or not all(
+        isinstance(item, dict) and {"train", "val"} <= set(item) for item in folds
+    ):
+        raise UserError(f"{file} is not a list of folds with 'train' and 'val'; correct or delete it.")
+    if isinstance(fold, int) and fold < len(folds):
+        left_out = sorted(expected - {case for part in PARTS for case in folds[fold].get(part, [])})
+        if left_out:
+            raise UserError(
+                f"{file}: fold {fold} does not name case '{left_out[0]}' ({len(left_out)} in all) of the dataset; "
+                "delete the file for new folds, or add the case, under 'test' if it is to be left out."
             )
 
 

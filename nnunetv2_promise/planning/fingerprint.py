@@ -14,7 +14,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2_promise.dataset.environment import nnunet_folder
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.files import read_json, write_json
+from nnunetv2_promise.files import file_stamp, read_json, write_json
 from nnunetv2_promise.planning.object_sizes import LabelFile, measure_file, summarize_objects
 
 _logger = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ OBJECTS_KEY = "objects"
 class ObjectFingerprintExtractor(DatasetFingerprintExtractor):
     """Adds the key ``objects`` to nnU-Net's ``dataset_fingerprint.json``; stock nnU-Net reads the file as before.
 
-    ``objects`` holds a digest of the ``dataset.json`` that it was made from, and per label what
+    ``objects`` holds digests of the ``dataset.json`` and of the files' sizes and times that it was made from, and per
+    label what
     ``planning.objects.summarize_objects`` returns.
     """
 
@@ -40,12 +41,18 @@ class ObjectFingerprintExtractor(DatasetFingerprintExtractor):
         """
         file = nnunet_folder("nnUNet_preprocessed") / self.dataset_name / "dataset_fingerprint.json"
         digest = hashlib.sha256((Path(self.input_folder) / "dataset.json").read_bytes()).hexdigest()
-        if not overwrite_existing and _is_made_from(file, digest, sorted(self.dataset)):
+        stamp = file_stamp(*(path for entry in self.dataset.values() for path in (*entry["images"], entry["label"])))
+        if not overwrite_existing and _is_made_from(file, digest, stamp, sorted(self.dataset)):
             _logger.info("Using the existing %s.", file)
             return read_json(file)
         super().run(overwrite_existing=True)
         fingerprint = read_json(file)
-        fingerprint[OBJECTS_KEY] = {"dataset_json_sha256": digest, "axes": "z, y, x", "labels": self._objects()}
+        fingerprint[OBJECTS_KEY] = {
+            "dataset_json_sha256": digest,
+            "files_sha256": stamp,
+            "axes": "z, y, x",
+            "labels": self._objects(),
+        }
         write_json(fingerprint, file)
         return fingerprint
 
@@ -73,7 +80,7 @@ def foreground_values(labels: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _is_made_from(file: Path, digest: str, case_names: list[str]) -> bool:
+def _is_made_from(file: Path, digest: str, stamp: str, case_names: list[str]) -> bool:
     if not file.is_file():
         return False
     try:
@@ -81,4 +88,5 @@ def _is_made_from(file: Path, digest: str, case_names: list[str]) -> bool:
         cases = next(iter(objects["labels"].values()))["cases"]
     except (UserError, KeyError, TypeError, StopIteration):
         return False  # stock nnU-Net's fingerprint, or an interrupted write
-    return objects.get("dataset_json_sha256") == digest and sorted(cases) == case_names
+    made_from = objects.get("dataset_json_sha256"), objects.get("files_sha256"), sorted(cases)
+    return made_from == (digest, stamp, case_names)

@@ -434,3 +434,36 @@ def test_check_existing_dataset_bad_json_is_an_error(
 def test_check_existing_dataset_unknown_number_is_an_error(nnunet_folders: Path) -> None:
     with pytest.raises(UserError, match="No dataset 010"):
         check_existing_dataset(10)
+
+
+# --- sources that change ----------------------------------------------------------------------------------------------
+
+
+def correct_label(msd: Path, index: int) -> np.ndarray:
+    corrected = np.zeros_like(label_map(index))
+    corrected[3:6, 3:6, 3:6] = 2
+    write_volume(corrected, msd / "labelsTr" / f"scan_{index:03d}.nii.gz")
+    return corrected
+
+
+def test_convert_msd_merges_a_corrected_label_again_and_no_other(nnunet_folders: Path, msd: Path) -> None:
+    convert_msd(msd, 10, labels=["cancer"])
+    labels = nnunet_folders / "nnUNet_raw" / "Dataset010_Colon" / "labelsTr"
+    before = {path.name: path.stat().st_mtime_ns for path in labels.iterdir()}
+    corrected = correct_label(msd, 1)
+    convert_msd(msd, 10, labels=["cancer"])
+    np.testing.assert_array_equal(read_array(labels / "scan_001.nii.gz"), corrected == 2)
+    after = {path.name: path.stat().st_mtime_ns for path in labels.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"scan_001.nii.gz"}
+    convert_msd(msd, 10, labels=["cancer"])
+    assert {path.name: path.stat().st_mtime_ns for path in labels.iterdir()} == after
+
+
+def test_convert_msd_splits_a_replaced_4d_image_again(nnunet_folders: Path, tmp_path: Path) -> None:
+    msd = write_msd(tmp_path / "Task05_Two", modality=("T2", "ADC"))
+    convert_msd(msd, 5)
+    replaced = np.stack([np.full(label_map(1).shape, value, np.int16) for value in (3, 4)])
+    write_volume(replaced, msd / "imagesTr" / "scan_001.nii.gz")
+    convert_msd(msd, 5)
+    images = nnunet_folders / "nnUNet_raw" / "Dataset005_Two" / "imagesTr"
+    assert [np.unique(read_array(images / f"scan_001_000{c}.nii.gz")).tolist() for c in (0, 1)] == [[3], [4]]

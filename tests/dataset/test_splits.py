@@ -14,7 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunetv2_promise.cli.splits import main
-from nnunetv2_promise.dataset.splits import check_splits, paper_split, read_published_splits, write_splits
+from nnunetv2_promise.dataset.splits import (
+    check_splits,
+    paper_split,
+    read_published_splits,
+    require_split,
+    write_splits,
+)
 from nnunetv2_promise.errors import UserError
 
 NAME = "Dataset010_Colon"
@@ -303,3 +309,34 @@ def test_broken_existing_file_is_named(folders: Path, capsys: pytest.CaptureFixt
     assert main(["paper", "-d", "10"]) == 2
     assert "splits_final.json is not valid JSON" in capsys.readouterr().err
     assert main(["paper", "-d", "10", "--overwrite"]) == 0
+
+
+KNOWN = [f"case_{index}" for index in range(6)]
+
+
+def write_folds(folder: Path, folds: object) -> None:
+    (folder / "splits_final.json").write_text(json.dumps(folds))
+
+
+def test_require_split_without_a_file_needs_five_cases(tmp_path: Path) -> None:
+    require_split(tmp_path, KNOWN[:5], 0)
+    require_split(tmp_path, KNOWN[:1], "all")
+    with pytest.raises(UserError, match=r"4 training case\(s\), too few for nnU-Net's 5 folds; train fold 'all'"):
+        require_split(tmp_path, KNOWN[:4], 0)
+
+
+def test_require_split_refuses_folds_that_leave_out_a_later_case(tmp_path: Path) -> None:
+    write_folds(tmp_path, [{"train": KNOWN[:3], "val": KNOWN[3:5]}])
+    require_split(tmp_path, KNOWN[:5], 0)
+    require_split(tmp_path, KNOWN, "all")
+    with pytest.raises(UserError, match=r"fold 0 does not name case 'case_5' \(1 in all\)"):
+        require_split(tmp_path, KNOWN, 0)
+    write_folds(tmp_path, [{"train": KNOWN[:3], "val": KNOWN[3:5], "test": KNOWN[5:]}])
+    require_split(tmp_path, KNOWN, 0)
+
+
+@pytest.mark.parametrize("content", [{}, [[]], [{"train": []}], "x"])
+def test_require_split_refuses_what_is_not_a_list_of_folds(content: object, tmp_path: Path) -> None:
+    write_folds(tmp_path, content)
+    with pytest.raises(UserError, match="is not a list of folds"):
+        require_split(tmp_path, KNOWN, 0)
