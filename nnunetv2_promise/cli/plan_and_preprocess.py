@@ -97,10 +97,10 @@ def _plan_and_preprocess(args: argparse.Namespace) -> None:
     num_processes = args.np or _default_processes()
     name = _dataset(args, num_processes)
 
-    from nnunetv2_promise.planning import run
+    from nnunetv2_promise.planning import preparation
 
-    run.extract_fingerprint(args.d, num_processes=num_processes, clean=args.clean)
-    plans_name = run.plan(
+    preparation.extract_fingerprint(args.d, num_processes=num_processes, clean=args.clean)
+    plans_name = preparation.plan(
         args.d,
         args.pl,
         gpu_memory_target_gb=args.gpu_memory_target,
@@ -109,7 +109,7 @@ def _plan_and_preprocess(args: argparse.Namespace) -> None:
         start_from=args.start_from,
     )
     if not args.no_pp:
-        run.preprocess(name, plans_name, num_processes=num_processes)
+        preparation.preprocess(name, plans_name, num_processes=num_processes)
         _logger.info("Train with: nnUNetv2_train %d %s 0 -tr %s -p %s", args.d, args.c, _trainer(args.pl), plans_name)
 
 
@@ -124,7 +124,7 @@ def _dataset(args: argparse.Namespace, num_processes: int) -> str:
         from nnunetv2_promise.dataset.existing import check_existing_dataset
 
         return check_existing_dataset(args.d, num_processes=num_processes)
-    from nnunetv2_promise.dataset.convert import convert_msd
+    from nnunetv2_promise.dataset.msd_conversion import convert_msd
 
     return convert_msd(args.i, args.d, labels=args.labels, num_processes=num_processes)
 

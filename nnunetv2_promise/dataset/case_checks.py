@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunetv2_promise.dataset.environment import FOLDS
 from nnunetv2_promise.dataset.msd import Case
 from nnunetv2_promise.dataset.parallel import map_cases
-from nnunetv2_promise.dataset.splits import FOLDS
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import geometry_difference
 from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry, read_header, read_label_map

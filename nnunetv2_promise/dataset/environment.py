@@ -7,6 +7,9 @@ from pathlib import Path
 
 from nnunetv2_promise.errors import UserError
 
+FOLDS = 5
+"""Into which nnU-Net splits a dataset that comes without splits."""
+
 
 def nnunet_folder(variable: str) -> Path:
     """The folder that an environment variable of nnU-Net names; made if it does not exist.

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nnunetv2_promise.dataset.environment import FOLDS
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
 
 _logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
-FOLDS = 5
-"""Into which nnU-Net splits a dataset that comes without splits."""
 FILE_NAME = "splits_final.json"
 VAL_SHARE, TEST_SHARE = 0.1, 0.2
 _UNPICKLING_ERRORS = (

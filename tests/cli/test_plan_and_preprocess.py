@@ -19,7 +19,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_promise.cli import path as path_command
 from nnunetv2_promise.cli.plan_and_preprocess import main
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.planning import run
+from nnunetv2_promise.planning import preparation
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
@@ -110,9 +110,9 @@ def test_preprocess_that_stops_leaves_no_data(after: Path, monkeypatch: pytest.M
         (partial / "scan_000.b2nd").write_bytes(b"half")
         raise RuntimeError("Some background worker is 6 feet under. Yuck. \nmore")
 
-    monkeypatch.setattr(run, "preprocess_dataset", stop)
+    monkeypatch.setattr(preparation, "preprocess_dataset", stop)
     with pytest.raises(UserError, match=r"stopped while preprocessing .*6 feet under.* smaller -np"):
-        run.preprocess("Dataset010_Colon", "ProMISeTinyPlans", num_processes=1)
+        preparation.preprocess("Dataset010_Colon", "ProMISeTinyPlans", num_processes=1)
     left = {path.name for path in preprocessed(after).iterdir()}
     assert left == {"dataset.json", "dataset_fingerprint.json", "gt_segmentations", "ProMISeTinyPlans.json"}
 
@@ -121,9 +121,9 @@ def test_fingerprint_that_stops_is_one_sentence(after: Path, monkeypatch: pytest
     def stop(*args: object, **kwargs: object) -> None:
         raise RuntimeError("Some background worker is 6 feet under.")
 
-    monkeypatch.setattr(run, "extract_fingerprint_dataset", stop)
+    monkeypatch.setattr(preparation, "extract_fingerprint_dataset", stop)
     with pytest.raises(UserError, match="stopped while extracting the fingerprint"):
-        run.extract_fingerprint(10, num_processes=1)
+        preparation.extract_fingerprint(10, num_processes=1)
 
 
 BAD_CALLS = {

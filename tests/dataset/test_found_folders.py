@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from generated_msd import edit_json, label_map, read_array, write_msd, write_volume
 
-from nnunetv2_promise.dataset.convert import convert_msd
 from nnunetv2_promise.dataset.existing import check_existing_dataset
+from nnunetv2_promise.dataset.msd_conversion import convert_msd
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 

@@ -14,10 +14,10 @@ import SimpleITK as sitk  # noqa: N813
 from generated_msd import edit_json, label_map, read_array, write_msd, write_volume
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnunetv2_promise.dataset.convert import convert_msd
 from nnunetv2_promise.dataset.existing import check_existing_dataset
 from nnunetv2_promise.dataset.label_choice import choose_labels, merge_labels
 from nnunetv2_promise.dataset.msd import read_msd_dataset
+from nnunetv2_promise.dataset.msd_conversion import convert_msd
 from nnunetv2_promise.errors import UserError
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
-from nnunetv2_promise.dataset.convert import convert_msd
+from nnunetv2_promise.dataset.msd_conversion import convert_msd
 from nnunetv2_promise.planning.fingerprint import ObjectFingerprintExtractor, foreground_values
 from nnunetv2_promise.planning.object_sizes import measure_objects, summarize_objects
 
