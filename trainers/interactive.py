@@ -12,6 +12,7 @@ from torch import distributed
 from nnunetv2_promise.planning.architectures import CLICKABLE_CLASS
 from nnunetv2_promise.planning.correction_settings import CorrectionSettings
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
+from nnunetv2_promise.training.case_corrections import correct_cases
 from nnunetv2_promise.training.click_scores import click_scores, on_another_object
 from nnunetv2_promise.training.correction_rounds import CorrectionRounds, rounds_loss
 from nnunetv2_promise.training.nninteractive_files import inference_info, write_nninteractive_files
@@ -102,3 +103,8 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
             counts = np.sum(gathered, axis=0)
         listed = ", ".join(f"{value:.4f}" for value in click_dice(*counts))
         self.print_to_log_file(f"Pseudo dice at 1 to {CLICKS} clicks: {listed}")
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """As for ProMISe; then the field's protocol clicks every object, into ``validation/corrections.json``."""
+        super().perform_actual_validation(save_probabilities)
+        correct_cases(self)
