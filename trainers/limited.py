@@ -195,7 +195,9 @@ class ProMISeTrainer_C_limited(LimitedTraining, ablations.ProMISeTrainer_C):
 
 
 class ProMISeInteractiveTrainer_limited(LimitedTraining, ProMISeInteractiveTrainer):
-    """ProMISe that corrects, within a budget."""
+    """ProMISe that corrects, within a budget; it validates by six clicks a patch, so one iteration has to do."""
+
+    timed_val_iterations = 1
 
 
 class InteractiveUNetTrainer_limited(LimitedTraining, InteractiveUNetTrainer):
