@@ -101,7 +101,7 @@ def dense_maps(
 
     Returns:
         (B, 3, H/2, W/2, D/2) float32: a Gaussian around each positive click, overlapping ones by their maximum; the
-        same for negative clicks; the previous mask from -1 (surely background) to 1, 0 where there is none.
+        same for negative clicks; the previous answer's probability, 0 where there is none.
     """
     d, h, w = (_bell(point_coords[..., axis], size) for axis, size in enumerate(padded_size))  # (B, N, size / 2) each
     positive = point_labels.to(d.dtype)[..., None]  # (B, N, 1)
@@ -119,7 +119,7 @@ def _bell(coords: Tensor, size: int) -> Tensor:
 def _previous_mask(previous_logits: Tensor | None, padded_size: Sequence[int]) -> Tensor | None:
     if previous_logits is None:
         return None
-    certainty = torch.tanh(previous_logits.float() / 2)  # twice the probability, minus one
-    d, h, w = (padded - size for padded, size in zip(padded_size, certainty.shape[2:], strict=True))
-    certainty = F.pad(certainty, (0, w, 0, h, 0, d), value=-1.0)
-    return F.avg_pool3d(certainty, 2)[:, 0].permute(0, 2, 3, 1)  # (B, D/2, H/2, W/2) to (B, H/2, W/2, D/2)
+    # Background is 0, as before the first answer: a map from -1 to 1 would shift the features of the whole patch.
+    probability = torch.sigmoid(previous_logits.float())
+    d, h, w = (padded - size for padded, size in zip(padded_size, probability.shape[2:], strict=True))
+    return F.avg_pool3d(F.pad(probability, (0, w, 0, h, 0, d)), 2)[:, 0].permute(0, 2, 3, 1)  # (B, D/2, H/2, W/2) to (B, H/2, W/2, D/2)

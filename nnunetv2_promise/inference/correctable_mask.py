@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.inference.growth import grow
+from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT, grow
 from nnunetv2_promise.inference.placement import overlap, place_window
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 
@@ -218,11 +218,11 @@ class CorrectableMask:
         return logits[0]
 
     def _before(self, start: Start) -> Tensor:
-        """(D, H, W) logits of a patch before the click; 0, which says nothing, where no patch looked."""
+        """(D, H, W) logits of a patch before the click; background where no patch looked."""
         size = self.patches.network.patch_size
-        known = np.zeros(size, np.float32)
+        known = np.full(size, BACKGROUND_LOGIT, np.float32)
         in_patch, in_image = overlap(start, size, self.patches.shape)
-        known[in_patch] = np.nan_to_num(self.logits[in_image], nan=0.0)
+        known[in_patch] = np.nan_to_num(self.logits[in_image], nan=BACKGROUND_LOGIT)
         return torch.from_numpy(known)
 
     def _write(self, start: Start, logits: Tensor) -> None:

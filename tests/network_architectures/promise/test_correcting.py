@@ -111,7 +111,7 @@ def test_every_new_parameter_gets_a_gradient() -> None:
     assert sum(map(len, parts.values())) == len(list(ours.parameters()))
 
 
-def test_dense_maps_are_bells_by_maximum_and_the_mask_from_minus_one_to_one() -> None:
+def test_dense_maps_are_bells_by_maximum_and_the_previous_probability() -> None:
     """A patch of 8 x 4 x 4 voxels; a pair of voxels has its middle at 0.5, 2.5, 4.5, 6.5."""
     points = torch.tensor([[[2.5, 0.5, 2.5], [4.5, 0.5, 2.5], [0.0, 0.0, 0.0]]])
     logits = torch.full((1, 1, 8, 4, 4), -100.0)
@@ -123,13 +123,13 @@ def test_dense_maps_are_bells_by_maximum_and_the_mask_from_minus_one_to_one() ->
     np.testing.assert_allclose(maps[0, 0, 0, 1], [step, 1, 1, step], rtol=1e-6)
     np.testing.assert_allclose(maps[0, 0, 1, 0], [step**3, step**2, step**2, step**3], rtol=1e-5)
     np.testing.assert_allclose(maps[0, 1, 0, 0, 0], np.exp(-0.5 * 3 * (0.5 / 1.5) ** 2), rtol=1e-6)
-    np.testing.assert_allclose(maps[0, 2, 1, 1], [1, 0, -1, -1], atol=1e-6)
+    np.testing.assert_allclose(maps[0, 2, 1, 1], [1, 0.5, 0, 0], atol=1e-6)
 
 
 def test_dense_maps_pad_the_previous_mask_with_background_and_are_empty_without_one() -> None:
     points, signs = torch.zeros(1, 1, 3), torch.ones(1, 1)
     padded = dense_maps(points, signs, torch.full((1, 1, 6, 4, 4), 50.0), (8, 4, 4))
-    np.testing.assert_allclose(padded[0, 2, 0, 0], [1, 1, 1, -1])
+    np.testing.assert_allclose(padded[0, 2, 0, 0], [1, 1, 1, 0])
     assert dense_maps(points, signs, None, (8, 4, 4))[0, 1:].abs().max() == 0
 
 
