@@ -13,6 +13,7 @@ if not Path(__file__).with_name("trainers").is_dir() and (_beside / "trainers" /
 
 # Imported when they are first used: they bring PyTorch and nnU-Net with them.
 _PUBLIC = {
+    "InteractiveSession": "nnunetv2_promise.inference.session",
     "load_model": "nnunetv2_promise.inference.segment",
     "segment": "nnunetv2_promise.inference.segment",
 }

@@ -122,4 +122,5 @@ def _previous_mask(previous_logits: Tensor | None, padded_size: Sequence[int]) -
     # Background is 0, as before the first answer: a map from -1 to 1 would shift the features of the whole patch.
     probability = torch.sigmoid(previous_logits.float())
     d, h, w = (padded - size for padded, size in zip(padded_size, probability.shape[2:], strict=True))
-    return F.avg_pool3d(F.pad(probability, (0, w, 0, h, 0, d)), 2)[:, 0].permute(0, 2, 3, 1)  # (B, D/2, H/2, W/2) to (B, H/2, W/2, D/2)
+    halved = F.avg_pool3d(F.pad(probability, (0, w, 0, h, 0, d)), 2)[:, 0]  # (B, D/2, H/2, W/2)
+    return halved.permute(0, 2, 3, 1)  # (B, H/2, W/2, D/2)

@@ -89,6 +89,11 @@ class PromptedNetwork(nn.Module):
         with encoder_autocast(point_coords.device):
             return self.network.decode(encoded, point_coords, **prompt)
 
+    def decode_and_rate(self, encoded: Any, point_coords: Tensor, **prompt: Any) -> tuple[Tensor, Tensor]:
+        """As ``decode``, and the Dice (B,) that a network that corrects expects of its masks."""
+        with encoder_autocast(point_coords.device):
+            return self.network.decode_and_rate(encoded, point_coords, **prompt)
+
     def segment_window(
         self, image: Tensor, points: Tensor, label_head: int, *, mirror_axes: Sequence[int] = ()
     ) -> Tensor:

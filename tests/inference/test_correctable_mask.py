@@ -1,0 +1,171 @@
+"""Clicks on one object: which patch answers, what it is told, what is encoded again, and undo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.correctable_mask import CorrectableMask, PatchMemory
+from nnunetv2_promise.inference.prompted_network import PromptedNetwork
+
+PATCH = (8, 8, 8)
+SHAPE = (8, 8, 40)
+REACH = 2
+
+
+class Cubes(nn.Module):
+    """Answers with a cube around each positive click and what the mask was before, less a cube around negative ones."""
+
+    def __init__(self, *, corrects: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.corrections = object() if corrects else None
+        self.seen: list[dict[str, Any]] = []
+
+    def encode(self, image: Tensor) -> Tensor:
+        return image
+
+    def decode(self, image: Tensor, coords: Tensor, **prompt: Any) -> Tensor:
+        self.seen.append({"image": image, "coords": coords[0].tolist(), **prompt})
+        signs = prompt.get("point_labels", torch.ones(coords.shape[:2]))[0].tolist()
+        logit = torch.full(image.shape[2:], -5.0)
+        previous = prompt.get("previous_logits")
+        if previous is not None:
+            logit[previous[0, 0] > 0] = 5.0
+        for wanted in (1, 0):
+            for voxel, sign in zip(coords[0].tolist(), signs, strict=True):
+                if sign == wanted:
+                    logit[tuple(slice(max(v - REACH, 0), v + REACH + 1) for v in voxel)] = 5.0 if wanted else -5.0
+        return torch.stack([torch.zeros_like(logit), logit])[None]
+
+    def decode_and_rate(self, image: Tensor, coords: Tensor, **prompt: Any) -> tuple[Tensor, Tensor]:
+        return self.decode(image, coords, **prompt), torch.tensor([1 / len(coords[0])])
+
+
+def started(*, corrects: bool = True, previous: np.ndarray | None = None) -> tuple[CorrectableMask, Cubes]:
+    network = Cubes(corrects=corrects)
+    image = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(1, *SHAPE) + 1
+    patches = PatchMemory(PromptedNetwork(network, patch_size=PATCH, heads=2), image)
+    return CorrectableMask(patches, label_head=1, window_size=PATCH, previous_mask=previous), network
+
+
+def cube(*voxel: int) -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[tuple(slice(max(v - REACH, 0), v + REACH + 1) for v in voxel)] = True
+    return mask
+
+
+def test_first_click_is_answered_by_a_patch_around_it() -> None:
+    mask, network = started()
+    assert not mask.mask.any()
+    mask.click([(4, 4, 20)], positive=True)
+    np.testing.assert_array_equal(mask.mask, cube(4, 4, 20))
+    assert network.seen[0]["coords"] == [[4, 4, 4]]
+    assert network.seen[0]["image"][0, 0, 0, 0, 0] == 17  # the patch starts at (0, 0, 16)
+    assert "previous_logits" not in network.seen[0]
+    assert np.isnan(mask.logits[:, :, :16]).all()
+
+
+def test_click_in_a_known_patch_is_told_all_clicks_and_the_mask_and_encodes_nothing() -> None:
+    mask, network = started()
+    mask.click([(4, 4, 20)], positive=True)
+    mask.click([(4, 4, 21)], positive=False)
+    assert mask.patches.encodings == 1
+    assert network.seen[1]["coords"] == [[4, 4, 4], [4, 4, 5]]
+    assert network.seen[1]["point_labels"].tolist() == [[1, 0]]
+    np.testing.assert_array_equal(network.seen[1]["previous_logits"][0, 0] > 0, cube(4, 4, 20)[:, :, 16:24])
+    np.testing.assert_array_equal(mask.mask, cube(4, 4, 20) & ~cube(4, 4, 21))
+    assert mask.expected_dice == 0.5
+
+
+def test_click_elsewhere_gets_a_patch_of_its_own_and_leaves_the_rest() -> None:
+    mask, network = started()
+    mask.click([(4, 4, 20)], positive=True)
+    mask.click([(4, 4, 26)], positive=True)
+    assert mask.patches.encodings == 2
+    assert network.seen[1]["coords"] == [[4, 4, 4]]
+    before = network.seen[1]["previous_logits"][0, 0]
+    assert (before[:, :, 2:] == 0).all()  # nobody looked there: that says nothing
+    assert (before[2:7, 2:7, 0] == 5).all()
+    np.testing.assert_array_equal(mask.mask, cube(4, 4, 20) | cube(4, 4, 26))
+
+
+def test_patch_beyond_the_image_is_zero_there() -> None:
+    mask, network = started()
+    mask.click([(4, 4, 1)], positive=True)
+    image = network.seen[0]["image"][0, 0]
+    assert (image[:, :, :3] == 0).all()
+    assert (image[:, :, 3:] > 0).all()
+    np.testing.assert_array_equal(mask.mask, cube(4, 4, 1))
+
+
+def test_undo_takes_clicks_back_one_by_one() -> None:
+    mask, _ = started()
+    states = [mask.logits.copy()]
+    for voxel, positive in (((4, 4, 20), True), ((4, 4, 21), False), ((4, 4, 30), True)):
+        mask.click([voxel], positive=positive)
+        states.append(mask.logits.copy())
+    for state in reversed(states[:-1]):
+        assert mask.undo()
+        np.testing.assert_array_equal(mask.logits, state)
+    assert not mask.undo()
+    assert np.isnan(mask.expected_dice)
+    mask.click([(4, 4, 20)], positive=True)  # the first click again, not a correction
+    np.testing.assert_array_equal(mask.mask, cube(4, 4, 20))
+
+
+def test_previous_mask_is_corrected_by_a_first_click_of_either_sign() -> None:
+    mask, network = started(previous=cube(4, 4, 20) | cube(4, 4, 10))
+    mask.click([(4, 4, 22)], positive=False)
+    np.testing.assert_array_equal(mask.mask, (cube(4, 4, 20) & ~cube(4, 4, 22)) | cube(4, 4, 10))
+    assert network.seen[0]["point_labels"].tolist() == [[0]]
+
+
+def test_several_clicks_at_once_are_undone_at_once() -> None:
+    mask, _ = started()
+    mask.click([(4, 4, 20), (4, 4, 22)], positive=True)
+    np.testing.assert_array_equal(mask.mask, cube(4, 4, 20) | cube(4, 4, 22))
+    mask.undo()
+    assert not mask.mask.any()
+
+
+def test_plain_network_collects_positive_clicks() -> None:
+    mask, network = started(corrects=False)
+    mask.click([(4, 4, 20)], positive=True)
+    mask.click([(4, 4, 22)], positive=True)
+    assert network.seen[1]["coords"] == [[4, 4, 4], [4, 4, 6]]
+    assert not {"point_labels", "previous_logits"} & network.seen[1].keys()
+    with pytest.raises(UserError, match="takes no negative click"):
+        mask.click([(4, 4, 22)], positive=False)
+    with pytest.raises(UserError, match="corrects no mask"):
+        started(corrects=False, previous=cube(4, 4, 20))
+
+
+@pytest.mark.parametrize(
+    ("voxel", "positive", "words"),
+    [
+        ((4, 4, 40), True, "outside of the image"),
+        ((4, -1, 4), True, "outside"),
+        ((4, 4, 4), False, "no mask to correct"),
+    ],
+)
+def test_clicks_without_meaning_are_refused_and_change_nothing(
+    voxel: tuple[int, ...], positive: bool, words: str
+) -> None:
+    mask, _ = started()
+    with pytest.raises(UserError, match=words):
+        mask.click([voxel], positive=positive)
+    assert not mask.undo()
+
+
+def test_patch_memory_forgets_the_oldest() -> None:
+    network = PromptedNetwork(Cubes(), patch_size=PATCH, heads=2)
+    patches = PatchMemory(network, np.zeros((1, *SHAPE), np.float32), kept=2)
+    for start in (0, 8, 0, 16, 0, 8):
+        patches.encoded((0, 0, start))
+    assert patches.encodings == 4  # 0, 8, 16, and 8 again
