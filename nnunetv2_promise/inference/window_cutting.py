@@ -48,8 +48,10 @@ class WindowCutter:
         self._configuration = configuration
         self._intensities = plans.foreground_intensity_properties_per_channel
         self._normaliser = DefaultPreprocessor(verbose=False)
-        self._target_mm = np.array(configuration.spacing, float)
         self.spacing_mm = np.array(properties["spacing"], float)[self._transpose]
+        # Models for nnInteractive's engine keep voxels as they are: their network's grid is the scan's.
+        keeps_voxels = configuration.configuration.get("resampling_fn_data") == "no_resampling_hack"
+        self._target_mm = self.spacing_mm if keeps_voxels else np.array(configuration.spacing, float)
         data = data.transpose([0, *[axis + 1 for axis in self._transpose]])  # C, D, H, W
         self.shape: tuple[int, ...] = data.shape[1:]
         self._data, self._mask, self.bounds = _crop_to_nonzero(data, any(configuration.use_mask_for_norm))

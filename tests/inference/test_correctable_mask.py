@@ -90,7 +90,7 @@ def test_click_elsewhere_gets_a_patch_of_its_own_and_leaves_the_rest() -> None:
     assert mask.patches.encodings == 2
     assert network.seen[1]["coords"] == [[4, 4, 4]]
     before = network.seen[1]["previous_logits"][0, 0]
-    assert (before[:, :, 2:] == 0).all()  # nobody looked there: that says nothing
+    assert (before[:, :, 2:] == -30).all()  # nobody looked there
     assert (before[2:7, 2:7, 0] == 5).all()
     np.testing.assert_array_equal(mask.mask, cube(4, 4, 20) | cube(4, 4, 26))
 

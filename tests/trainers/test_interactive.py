@@ -1,0 +1,81 @@
+"""ProMISe that corrects, through stock ``nnUNetv2_train`` and from Python."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from commands import Workspace
+
+from nnunetv2_promise import InteractiveSession
+from nnunetv2_promise.errors import UserError
+
+TRAINER = "ProMISeInteractiveTrainer_1epoch"
+
+
+@pytest.fixture(scope="module")
+def correcting(trained: Workspace) -> Workspace:
+    """Trained from a plain model's weights, which lack the parts that correct."""
+    plain = trained.model("ProMISeTrainer_1epoch") / "fold_0" / "checkpoint_final.pth"
+    done = trained.train(TRAINER, "-pretrained_weights", str(plain))
+    assert "Loading pretrained weights" in done.stdout
+    assert "Pseudo dice at 1 to 6 clicks" in done.stdout
+    return trained
+
+
+def test_validation_holds_the_dice_of_every_click(correcting: Workspace) -> None:
+    folder = correcting.model(TRAINER) / "fold_0" / "validation"
+    found = json.loads((folder / "corrections.json").read_text())
+    split = json.loads((correcting.preprocessed / "splits_final.json").read_text())[0]
+    assert {row["case"] for row in found["objects"]} == set(split["val"])
+    assert all(len(row["dice"]) == found["clicks"] == 6 for row in found["objects"] + found["labels"])
+    mean = np.mean([row["dice"] for row in found["objects"]], axis=0)
+    np.testing.assert_allclose(found["mean_dice"]["objects"], mean)
+
+
+def test_session_clicks_undoes_and_encodes_a_patch_once(correcting: Workspace) -> None:
+    path = sorted(correcting.images.glob("*_0000.nii.gz"))[0]
+    image = sitk.ReadImage(str(path))
+    session = InteractiveSession(correcting.model(TRAINER), device="cpu")
+    labels = json.loads((correcting.preprocessed / "dataset.json").read_text())["labels"]
+    label = max(labels, key=lambda name: labels[name])
+    session.set_image(sitk.GetArrayFromImage(image), image.GetSpacing(), label=label)
+    middle = [size // 2 for size in image.GetSize()]
+    first = session.add_point(middle)
+    assert first.shape == sitk.GetArrayFromImage(image).shape
+    encodings = session._patches.encodings
+    second = session.add_point([middle[0] + 1, middle[1], middle[2]], positive=False)
+    assert session._patches.encodings == encodings
+    assert 0 <= session.expected_dice <= 1
+    np.testing.assert_array_equal(session.undo(), first)
+    np.testing.assert_array_equal(session.add_point([middle[0] + 1, middle[1], middle[2]], positive=False), second)
+    session.reset(label=label, previous_mask=np.ones_like(first))
+    session.add_scribble([middle, middle], positive=False)
+    assert session._patches.encodings == encodings
+    for wrong, words in (
+        (lambda: session.add_box([0, 0, 0, 1, 1, 1]), "takes clicks and no boxes"),
+        (lambda: session.add_point([10**4, 0, 0]), "lies outside of the image"),
+        (lambda: session.reset(label=label, previous_mask=np.ones((2, 2, 2))), "must share one grid"),
+        (lambda: session.reset(label="nobody"), "nobody"),
+    ):
+        with pytest.raises(UserError, match=words):
+            wrong()
+
+
+def test_plain_model_refuses_a_negative_click(correcting: Workspace) -> None:
+    image = sitk.ReadImage(str(sorted(correcting.images.glob("*_0000.nii.gz"))[0]))
+    session = InteractiveSession(correcting.model("ProMISeTrainer_1epoch"), device="cpu")
+    with pytest.raises(UserError, match="call set_image first"):
+        session.add_point((1, 1, 1))
+    session.set_image(sitk.GetArrayFromImage(image), image.GetSpacing(), label=1)
+    session.add_point([size // 2 for size in image.GetSize()])
+    with pytest.raises(UserError, match="takes no negative click"):
+        session.add_point([size // 2 for size in image.GetSize()], positive=False)
+
+
+def test_checkpoint_holds_the_parts_that_correct(correcting: Workspace) -> None:
+    content = torch.load(correcting.model(TRAINER) / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    assert "network.corrections.seg_layers.point_signs" in content["network_weights"]
