@@ -30,21 +30,7 @@ from nnunetv2_promise.trainers.lengths import (
     ProMISeTrainer_100epochs,
     ProMISeTrainer_500epochs,
 )
-from nnunetv2_promise.trainers.limited import (
-    InteractiveUNetTrainer_limited,
-    ProMISeInteractiveTrainer_limited,
-    ProMISeTrainer_C_limited,
-    ProMISeTrainer_limited,
-    ProMISeTrainer_R_B_limited,
-    ProMISeTrainer_R_limited,
-    ProMISeTrainer_TwoAdapters_limited,
-    ProMISeTrainer_UpConv_limited,
-    SAMAdapter3DTrainer_limited,
-    SwinUNETRTrainer_limited,
-    UXNet3DTrainer_limited,
-    nnFormerTrainer_limited,
-    nnUNetTrainer_limited,
-)
+from nnunetv2_promise.trainers.limited import LIMITED_TRAINERS
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 
 __all__ = [
@@ -54,7 +40,6 @@ __all__ = [
     "InteractiveUNetTrainer_20epochs",
     "InteractiveUNetTrainer_50epochs",
     "InteractiveUNetTrainer_100epochs",
-    "InteractiveUNetTrainer_limited",
     "ProMISeInteractiveTrainer",
     "ProMISeInteractiveTrainer_1epoch",
     "ProMISeInteractiveTrainer_5epochs",
@@ -62,7 +47,6 @@ __all__ = [
     "ProMISeInteractiveTrainer_50epochs",
     "ProMISeInteractiveTrainer_100epochs",
     "ProMISeInteractiveTrainer_500epochs",
-    "ProMISeInteractiveTrainer_limited",
     "ProMISeTrainer",
     "ProMISeTrainer_1epoch",
     "ProMISeTrainer_5epochs",
@@ -71,23 +55,14 @@ __all__ = [
     "ProMISeTrainer_100epochs",
     "ProMISeTrainer_500epochs",
     "ProMISeTrainer_C",
-    "ProMISeTrainer_C_limited",
     "ProMISeTrainer_R",
     "ProMISeTrainer_R_B",
-    "ProMISeTrainer_R_B_limited",
-    "ProMISeTrainer_R_limited",
     "ProMISeTrainer_TwoAdapters",
-    "ProMISeTrainer_TwoAdapters_limited",
     "ProMISeTrainer_UpConv",
-    "ProMISeTrainer_UpConv_limited",
-    "ProMISeTrainer_limited",
     "SAMAdapter3DTrainer",
-    "SAMAdapter3DTrainer_limited",
     "SwinUNETRTrainer",
-    "SwinUNETRTrainer_limited",
     "UXNet3DTrainer",
-    "UXNet3DTrainer_limited",
     "nnFormerTrainer",
-    "nnFormerTrainer_limited",
-    "nnUNetTrainer_limited",
+    *LIMITED_TRAINERS,
 ]
+globals().update(LIMITED_TRAINERS)

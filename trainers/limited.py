@@ -154,51 +154,36 @@ class nnUNetTrainer_limited(LimitedTraining):
     """nnU-Net's own trainer within a budget, and seeded."""
 
 
-class UXNet3DTrainer_limited(LimitedTraining, UXNet3DTrainer):
-    """3D UX-Net within a budget."""
-
-
-class SwinUNETRTrainer_limited(LimitedTraining, SwinUNETRTrainer):
-    """SwinUNETR within a budget."""
-
-
-class nnFormerTrainer_limited(LimitedTraining, nnFormerTrainer):
-    """The network nnFormer within a budget."""
-
-
-class ProMISeTrainer_limited(LimitedTraining, ProMISeTrainer):
-    """The paper's ProMISe-C-B within a budget."""
-
-
-class SAMAdapter3DTrainer_limited(LimitedTraining, ablations.SAMAdapter3DTrainer):
-    """The baseline of Table 2 within a budget."""
-
-
-class ProMISeTrainer_TwoAdapters_limited(LimitedTraining, ablations.ProMISeTrainer_TwoAdapters):
-    """Table 2, "+ two adapters", within a budget."""
-
-
-class ProMISeTrainer_UpConv_limited(LimitedTraining, ablations.ProMISeTrainer_UpConv):
-    """Table 2, "+ up-conv", within a budget."""
-
-
-class ProMISeTrainer_R_limited(LimitedTraining, ablations.ProMISeTrainer_R):
-    """Table 2, ProMISe-R, within a budget."""
-
-
-class ProMISeTrainer_R_B_limited(LimitedTraining, ablations.ProMISeTrainer_R_B):
-    """Table 2, ProMISe-R-B, within a budget."""
-
-
-class ProMISeTrainer_C_limited(LimitedTraining, ablations.ProMISeTrainer_C):
-    """Table 2, ProMISe-C, within a budget."""
-
-
 class ProMISeInteractiveTrainer_limited(LimitedTraining, ProMISeInteractiveTrainer):
     """ProMISe that corrects, within a budget; it validates by six clicks a patch, so one iteration has to do."""
 
     timed_val_iterations = 1
 
 
-class InteractiveUNetTrainer_limited(LimitedTraining, InteractiveUNetTrainer):
-    """The clickable U-Net within a budget."""
+WITHIN_A_BUDGET: tuple[type[RestartableTraining], ...] = (
+    ProMISeTrainer,
+    InteractiveUNetTrainer,
+    ablations.SAMAdapter3DTrainer,
+    ablations.ProMISeTrainer_TwoAdapters,
+    ablations.ProMISeTrainer_UpConv,
+    ablations.ProMISeTrainer_R,
+    ablations.ProMISeTrainer_R_B,
+    ablations.ProMISeTrainer_C,
+    UXNet3DTrainer,
+    SwinUNETRTrainer,
+    nnFormerTrainer,
+)
+"""Trainers that have a ``_limited`` form."""
+
+
+def limited(trainer: type[RestartableTraining]) -> type[LimitedTraining]:
+    """``NAME_limited`` of a trainer, as a class of this module, where pickle finds it."""
+    members = {"__module__": __name__, "__doc__": f"``{trainer.__name__}`` within a budget."}
+    return type(f"{trainer.__name__}_limited", (LimitedTraining, trainer), members)
+
+
+LIMITED_TRAINERS = {
+    "nnUNetTrainer_limited": nnUNetTrainer_limited,
+    "ProMISeInteractiveTrainer_limited": ProMISeInteractiveTrainer_limited,
+} | {variant.__name__: variant for variant in map(limited, WITHIN_A_BUDGET)}
+globals().update(LIMITED_TRAINERS)

@@ -86,7 +86,7 @@ def test_every_system_of_the_tables_has_a_limited_form() -> None:
     table_2 = ["_TwoAdapters", "_UpConv", "_R", "_R_B", "_C"]
     assert set(LIMITED) == {f"{name}Trainer_limited" for name in table_1} | {
         f"ProMISeTrainer{name}_limited" for name in table_2
-    } | {"InteractiveUNetTrainer_limited"}
+    } | {"InteractiveUNetTrainer_limited", "ProMISeInteractiveTrainer_limited"}
     for name in LIMITED:
         trainer, own = getattr(trainers, name), name.removesuffix("_limited")
         assert issubclass(trainer, getattr(trainers, own, nnUNetTrainer))
