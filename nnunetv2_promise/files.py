@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from nnunetv2_promise.errors import UserError
 
@@ -74,24 +75,20 @@ def locked(path: Path, *, wait_seconds: float, doing: str) -> Iterator[None]:
     """Keep other processes out while the block runs; the lock ends with the process, however it ends.
 
     Args:
-        path: Lock file; it stays.
+        path: Lock file.
         wait_seconds: How long to wait for another holder.
         doing: What the holder does, for the message.
 
     Raises:
         UserError: If another process still holds the lock then.
     """
-    import fcntl
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + wait_seconds
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > until:
-                    raise UserError(f"Another process is {doing} (lock {path}); wait for it or stop it.") from error
-                time.sleep(0.2)
+    lock = FileLock(path, timeout=wait_seconds)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"Another process is {doing} (lock {path}); wait for it or stop it.") from error
+    try:
         yield
+    finally:
+        lock.release()

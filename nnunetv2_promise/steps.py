@@ -160,7 +160,7 @@ def _run(
                 sys.stdout.flush()
     if process.returncode:
         raise UserError(
-            f"{_program(command)} failed with exit code {process.returncode}{_last_error(log)}; read {log}, mend the "
+            f"{_program(command)} failed with exit code {process.returncode}{_last_error(log)}; read {log}, fix the "
             "cause and run again (finished steps are kept)."
         )
 

@@ -12,6 +12,7 @@ import pandas as pd
 import SimpleITK as sitk  # noqa: N813
 
 from nnunetv2_promise.benchmark.results import (
+    OBJECT_COLUMNS,
     RUN_COLUMNS,
     SCORE_COLUMNS,
     TIMING_COLUMNS,
@@ -46,8 +47,9 @@ def score_row(system: str, trainer: str, condition: str, points: int, **values: 
     """A row of scores; what is not given is harmless."""
     row = {
         "system": system, "trainer": trainer, "plans": "nnUNetPlans", "condition": condition, "points": points,
-        "fold": 0, "case": "a", "label": "tumour", "dice": 0.5, "nsd": 0.5, "truth_mm3": 100.0,
-        "prediction_mm3": 100.0, "objects": 1, "click_offset_mm": 3.0 if points else np.nan,
+        "fold": 0, "seed": 0, "case": "a", "label": "tumour", "dice": 0.5, "nsd": 0.5, "hd95_mm": 4.0,
+        "truth_mm3": 100.0, "prediction_mm3": 100.0, "lesions_found": 1, "lesions_missed": 0, "lesions_false": 1,
+        "false_positive_ml": 0.5, "false_negative_ml": 0.0, "objects": 1, "click_offset_mm": 3.0 if points else np.nan,
     }  # fmt: skip
     return row | values
 
@@ -65,20 +67,22 @@ def make_results(
     table = pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
     plain = table[table["condition"].isin(("none", "nearest", "clicks"))]
     runs = [
-        (trainer, plans, fold, 30_000_000, 20_000_000, 3600.0, device, 2 * 2**30)
-        for trainer, plans, fold in table[["trainer", "plans", "fold"]].drop_duplicates().itertuples(index=False)
+        (*key, 30_000_000, 20_000_000, "SAM ViT-B", 3, 100, 200, 3600.0, device, 2 * 2**30)
+        for key in table[["trainer", "plans", "fold", "seed"]].drop_duplicates().itertuples(index=False)
     ]
-    timings = [(*key, 3.0) for key in table[["system", "fold"]].drop_duplicates().itertuples(index=False)]
+    timings = [(*key, 3.0) for key in table[["system", "fold", "seed"]].drop_duplicates().itertuples(index=False)]
     arguments: dict[str, object] = {
         "dataset": "Dataset010_Colon",
         "systems": list(dict.fromkeys(plain["system"])),
         "reference": reference,
         "scores": table,
+        "objects": pd.DataFrame([], columns=list(OBJECT_COLUMNS)),
         "runs": pd.DataFrame(runs, columns=list(RUN_COLUMNS)),
         "timings": pd.DataFrame(timings, columns=list(TIMING_COLUMNS)),
         "labels": {label: value for value, label in enumerate(labels, start=1)},
         "tolerance_mm": 2.0,
         "budget": "5 minutes for each training",
+        "parts": {0: "test", 1: "validation", 2: "validation"},
         "commands": ["nnUNetv2_promise_benchmark -d 10 -tr " + " ".join(dict.fromkeys(table["trainer"]))],
         "files": files or {},
     }
@@ -90,7 +94,17 @@ def rows(system: str, condition: str, points: int, dice: dict[str, list[float]],
     trainer = re.split(r"[ ,]", system)[0]
     return [
         score_row(
-            system, trainer, condition, points, case="abcdef"[i], fold=i % 2, label=label, dice=x, nsd=x / 2, **values
+            system,
+            trainer,
+            condition,
+            points,
+            case="abcdef"[i],
+            fold=i % 2,
+            label=label,
+            dice=x,
+            nsd=x / 2,
+            **({"truth_mm3": 0.0} if math.isnan(x) else {}),
+            **values,
         )
         for label, scores in dice.items()
         for i, x in enumerate(scores)

@@ -80,7 +80,9 @@ def test_wheel_holds_every_file_of_the_source_tree(installed: Path, folder: str)
     assert len(wanted) > 1
 
 
-@pytest.mark.parametrize("name", ["py.typed", "prompts/prompts.schema.json", "nnunet_trainers/promise_trainers.py"])
+@pytest.mark.parametrize(
+    "name", ["py.typed", "prompts/prompts.schema.json", "templates/page.html", "nnunet_trainers/promise_trainers.py"]
+)
 def test_wheel_holds_data_files(installed: Path, name: str) -> None:
     assert (installed / name).is_file()
 

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pandas as pd
 
+SYSTEM_COLUMNS = ("system", "trainer", "plans", "condition", "points", "fold", "seed")
 SCORE_COLUMNS = (
-    "system", "trainer", "plans", "condition", "points", "fold", "case", "label", "dice", "nsd",
-    "truth_mm3", "prediction_mm3", "objects", "click_offset_mm",
+    *SYSTEM_COLUMNS, "case", "label", "dice", "nsd", "hd95_mm", "truth_mm3", "prediction_mm3", "lesions_found",
+    "lesions_missed", "lesions_false", "false_positive_ml", "false_negative_ml", "objects", "click_offset_mm",
+)  # fmt: skip
+OBJECT_COLUMNS = (
+    *SYSTEM_COLUMNS, "case", "label", "object", "volume_ml", "dice", "nsd", "wrong_object", "holds_click",
 )  # fmt: skip
 RUN_COLUMNS = (
-    "trainer", "plans", "fold", "parameters", "trained_parameters", "train_seconds", "device", "peak_memory_bytes",
+    "trainer", "plans", "fold", "seed", "parameters", "trained_parameters", "start", "epochs", "steps", "patches",
+    "train_seconds", "device", "peak_memory_bytes",
 )  # fmt: skip
-TIMING_COLUMNS = ("system", "fold", "seconds_per_case")
+TIMING_COLUMNS = ("system", "fold", "seed", "seconds_per_case")
 
 
 @dataclass(frozen=True)
@@ -40,25 +45,33 @@ class BenchmarkResults:
     """Scores and costs of every system.
 
     A *system* is a trainer under one condition, such as ``"ProMISeTrainer, 1 click"``, ``"nnUNetTrainer"`` (no click)
-    or ``"nnUNetTrainer + 1 click"`` (its prediction cut down to the components nearest the clicks).
+    or ``"nnUNetTrainer + 1 click"`` (its prediction cut down to the components nearest the clicks). A *training* is one
+    fold with one training seed.
 
     Attributes:
         dataset: Name of the dataset.
         systems: In the order of the tables.
-        reference: The system that the others are tested against.
-        scores: One row for each system, case and label; columns ``SCORE_COLUMNS``. ``condition`` is ``"none"``,
-            ``"clicks"`` (a prompted method with ``points`` clicks per object), ``"nearest"`` (an unprompted method's
-            prediction restricted by ``points`` clicks per object) or the name of a robustness condition. ``points`` is
-            0 without clicks. ``dice`` and ``nsd`` are NaN where the label is in neither mask. ``objects`` is the number
-            of components of the label in the truth, ``click_offset_mm`` the mean distance of their first clicks from
-            their centres of mass (NaN without clicks).
-        runs: One row for each trainer and fold; columns ``RUN_COLUMNS``. ``device`` is ``"cpu"`` or a GPU's name;
-            ``peak_memory_bytes`` is the GPU's memory on a GPU, the process's otherwise, of the training. Numbers that
-            could not be measured are NaN.
-        timings: One row for each system and fold; columns ``TIMING_COLUMNS``.
+        reference: The system that the others are shown beside.
+        scores: One row for each system, training, case and label; columns ``SCORE_COLUMNS``. ``condition`` is
+            ``"none"``, ``"clicks"`` (a prompted method with ``points`` clicks per object), ``"nearest"`` (an unprompted
+            method's prediction restricted by ``points`` clicks per object) or the name of a robustness condition.
+            ``points`` is 0 without clicks. ``dice`` and ``nsd`` are NaN where the label is in neither mask, ``hd95_mm``
+            where it is not in both. ``objects`` is the number of components of the label in the truth,
+            ``click_offset_mm`` the mean distance of their first clicks from their centres of mass (NaN without
+            clicks).
+        objects: One row for each prompt of a system that takes clicks, predicted and scored alone; columns
+            ``OBJECT_COLUMNS``. ``wrong_object`` says whether the mask overlaps another object of the truth more than
+            the clicked one.
+        runs: One row for each training; columns ``RUN_COLUMNS``. ``device`` is ``"cpu"`` or a GPU's name,
+            ``peak_memory_bytes`` the GPU's memory on a GPU, the process's otherwise, of the training; ``start`` says
+            in words which weights it started from. Numbers that could not be measured are NaN.
+        timings: One row for each system and training; columns ``TIMING_COLUMNS``.
         labels: Name -> value, or a tuple of values for a region; the labels that were scored.
         tolerance_mm: Of the surface Dice (NSD).
         budget: What limited the trainings, in plain words, such as ``"5 minutes"``.
+        parts: Fold -> ``"test"`` or ``"validation"``, the part of the split that its scored cases are.
+        skipped: (condition, fold) -> cases that could not be clicked in that way, with the reason.
+        jobs: Trainings at a time.
         commands: The commands that made the results.
         files: (system, case) -> files for pictures.
     """
@@ -67,10 +80,14 @@ class BenchmarkResults:
     systems: Sequence[str]
     reference: str
     scores: pd.DataFrame
+    objects: pd.DataFrame
     runs: pd.DataFrame
     timings: pd.DataFrame
     labels: Mapping[str, int | tuple[int, ...]]
     tolerance_mm: float
     budget: str
+    parts: Mapping[int, str] = field(default_factory=dict)
+    skipped: Mapping[tuple[str, int], Mapping[str, str]] = field(default_factory=dict)
+    jobs: int = 1
     commands: Sequence[str] = ()
     files: Mapping[tuple[str, str], PictureFiles] = field(default_factory=dict)

@@ -81,7 +81,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
 
 def _add_cluster(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--cluster", choices=("slurm", "local"), help="submit through submitit; 'local' is for trying without SLURM")
+    add("--cluster", choices=("slurm",), help="submit through submitit instead of running here")
     add("--partition", help="SLURM partition")
     add("--minutes_per_job", type=at_least_one, default=1440, metavar="N", help="time limit; then requeued")
     add("--gpus_per_job", type=int, choices=(0, 1), help="default: 1 with -device cuda, else 0")
@@ -151,12 +151,11 @@ def _default_output(settings: BenchmarkSettings) -> Path:
 
 
 def _submit(layout: BenchmarkLayout, arguments: argparse.Namespace) -> None:
-    from nnunetv2_promise.benchmark.cluster.slurm import ClusterSettings, submit
+    from nnunetv2_promise.benchmark.cluster.slurm import ClusterSettings, check_submission, submit
     from nnunetv2_promise.benchmark.prepare import prepare
     from nnunetv2_promise.benchmark.units import units
 
     settings = ClusterSettings(
-        executor=arguments.cluster,
         partition=arguments.partition,
         minutes_per_unit=arguments.minutes_per_job,
         gpus=int(arguments.device == "cuda") if arguments.gpus_per_job is None else arguments.gpus_per_job,
@@ -165,6 +164,7 @@ def _submit(layout: BenchmarkLayout, arguments: argparse.Namespace) -> None:
         parallel=arguments.parallel,
         extra=dict(arguments.sbatch),
     )
+    check_submission(layout.root, settings)
     prepare(layout, _say)
     _say(str(submit(layout.root, units(layout.settings), settings)))
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from nnunetv2_promise import html_page as page
 from nnunetv2_promise.demo import figures
 from nnunetv2_promise.demo.clicks import SUFFIX, ScoredClick
+from nnunetv2_promise.demo.folders import CONFIGURATION, TRAINER, Layout
 from nnunetv2_promise.demo.headline import CaseScore, commands, headline, read_case_scores, settings
-from nnunetv2_promise.demo.training_log import read_curve
 from nnunetv2_promise.files import atomic_path, read_json, write_json
+from nnunetv2_promise.html_page import render
+from nnunetv2_promise.inference.model_folder import read_checkpoint
 from nnunetv2_promise.prompts.schema import PROMPTS_NAME, PromptFile, load_prompt_file
-
-if TYPE_CHECKING:
-    from nnunetv2_promise.demo.pipeline import Layout
 
 _INTRODUCTION = (
     "The scans are generated. Several lesions stand in each, all drawn from one distribution, and all of them are "
@@ -30,93 +27,64 @@ _KEY = (
 )
 
 
-def write_report(layout: Layout, clicks: Sequence[ScoredClick]) -> None:
+def write_report(layout: Layout, clicks: Sequence[ScoredClick], steps: Sequence[str]) -> None:
     """Write ``report.html`` and ``results.json``.
 
     Args:
         layout: Where the steps' files lie.
         clicks: The scored clicks on every lesion.
+        steps: Names of the demo's steps in order; the commands of those that are done are shown.
     """
-    from nnunetv2_promise.demo.pipeline import CONFIGURATION, TRAINER, steps
-
     scores, tolerance_mm = read_case_scores(layout.evaluation)
     results = headline(scores, clicks)
-    done = commands(layout.root / "done", [step.name for step in steps(layout)])
+    done = commands(layout.root / "done", steps)
     exports = [f"export {name}={value}" for name, value in layout.environment().items()]
-    parts = [
-        page.paragraph(_INTRODUCTION),
-        _headline_numbers(results, tolerance_mm),
-        page.heading("Scores of one lesion in each scan"),
-        _score_table(scores, results),
-        page.heading("Training"),
-        _training(layout),
-        page.heading("One click in each scan"),
-        page.colour_key(_KEY),
-        *_chosen_lesions(layout, scores),
-        page.heading("A click on every lesion"),
-        page.paragraph("The same scans, the same network: each click has to give its own lesion."),
-        page.colour_key(_KEY),
-        *_every_lesion(layout, clicks),
-        page.heading("Settings"),
-        page.table(("setting", "value"), settings(read_json(layout.plans), CONFIGURATION, TRAINER)),
-        page.heading("Commands"),
-        page.table(("step", "seconds"), [(title, duration) for title, _, duration in done], numeric=1),
-        page.code([*exports, *(command for _, command, _ in done)]),
-        _logs(layout.root, [step.name for step in steps(layout)]),
-    ]
+    page = render(
+        "demo.html",
+        introduction=_INTRODUCTION,
+        results=results,
+        tolerance_mm=f"{tolerance_mm:g}",
+        scores=[(score.case, f"{score.dice:.3f}", f"{score.nsd:.3f}") for score in scores],
+        total=(
+            "mean ± sd",
+            *(f"{results[f'mean_{name}']:.3f} ± {results[f'sd_{name}']:.3f}" for name in ("dice", "nsd")),
+        ),
+        training=figures.training_curve(read_checkpoint(layout.fold / "checkpoint_final.pth")["logging"]),
+        key=_KEY,
+        labelled=_chosen_lesions(layout, scores),
+        every=_every_lesion(layout, clicks),
+        settings=settings(read_json(layout.plans), CONFIGURATION, TRAINER),
+        durations=[(title, duration) for title, _, duration in done],
+        commands=[*exports, *(command for _, command, _ in done)],
+        logs=_logs(layout.root, steps),
+    )
     with atomic_path(layout.report) as temporary:
-        temporary.write_text(page.page("One click, one tumour mask: the demo's report", parts), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     write_json(results, layout.results)
 
 
-def _headline_numbers(results: dict[str, float | int], tolerance_mm: float) -> str:
-    return page.numbers(
-        [
-            (f"{results['mean_dice']:.3f}", f"mean Dice, {results['cases']} unseen scans, one click each"),
-            (f"{results['mean_nsd']:.3f}", f"mean normalised surface Dice (NSD) at {tolerance_mm:g} mm"),
-            (f"{results['share_of_clicks_that_hit']:.1%}", f"of {results['clicks']} clicks gave the clicked lesion"),
-            (f"{results['mean_dice_of_every_lesion']:.3f}", "mean Dice over all clicked lesions"),
-        ]
-    )
-
-
-def _score_table(scores: Sequence[CaseScore], results: dict[str, float | int]) -> str:
-    rows = [(score.case, f"{score.dice:.3f}", f"{score.nsd:.3f}") for score in scores]
-    spread = [f"{results[f'mean_{name}']:.3f} ± {results[f'sd_{name}']:.3f}" for name in ("dice", "nsd")]
-    return page.table(("case", "Dice", "NSD"), rows, total=("mean ± sd", *spread), numeric=2)
-
-
-def _training(layout: Layout) -> str:
-    curve = read_curve(layout.fold)
-    if not curve.epochs:
-        return page.paragraph("No finished epoch was found in the training log.")
-    return page.picture(figures.training_curve(curve), "loss and Dice over epochs")
-
-
-def _chosen_lesions(layout: Layout, scores: Sequence[CaseScore]) -> list[str]:
+def _chosen_lesions(layout: Layout, scores: Sequence[CaseScore]) -> list[dict[str, str]]:
     """For each test scan the three planes through its click."""
     prompts = load_prompt_file(layout.test_images / PROMPTS_NAME)
-    parts = []
+    pictures = []
     for score in scores:
         lesion = _chosen_lesion(layout.data.test_labels, layout.data.test_lesions, score.case)
         view = _view(layout, prompts, score.case, score.case, lesion, layout.predictions)
-        parts.append(page.heading(score.case, level=3))
-        parts.append(page.paragraph(f"Dice {score.dice:.3f}, NSD {score.nsd:.3f}", quiet=True))
-        parts.append(page.picture(figures.three_planes(view), f"{score.case}: three planes through the click"))
-    return parts
+        caption = f"Dice {score.dice:.3f}, NSD {score.nsd:.3f}"
+        pictures.append({"case": score.case, "caption": caption, "url": figures.three_planes(view)})
+    return pictures
 
 
-def _every_lesion(layout: Layout, clicks: Sequence[ScoredClick]) -> list[str]:
+def _every_lesion(layout: Layout, clicks: Sequence[ScoredClick]) -> list[dict[str, str]]:
     """For each test scan the axial plane through the click on each of its lesions."""
     prompts = load_prompt_file(layout.click_images / PROMPTS_NAME)
-    parts = []
+    pictures = []
     for case in dict.fromkeys(click.case for click in clicks):
         of_case = [click for click in clicks if click.case == case]
         views = [_view(layout, prompts, click.name, case, click.lesion, layout.click_predictions) for click in of_case]
         titles = [f"lesion {click.lesion}: {click.dice:.2f}" + ("" if click.hit else " (missed)") for click in of_case]
-        parts.append(page.heading(case, level=3))
-        parts.append(page.picture(figures.axial_tiles(views, titles), f"{case}: {'; '.join(titles)}"))
-    return parts
+        pictures.append({"case": case, "caption": "; ".join(titles), "url": figures.axial_tiles(views, titles)})
+    return pictures
 
 
 def _view(layout: Layout, prompts: PromptFile, name: str, case: str, lesion: int, masks: Path) -> figures.View:
@@ -141,9 +109,6 @@ def _chosen_lesion(labels: Path, lesions: Path, case: str) -> int:
     return int(lesion_map[label > 0].max())
 
 
-def _logs(root: Path, names: Sequence[str]) -> str:
-    """Links to what the steps' commands printed."""
-    found = [f"logs/{name}.txt" for name in names if (root / "logs" / f"{name}.txt").is_file()]
-    return (
-        "<p>Logs: " + ", ".join(f'<a href="{name}">{Path(name).stem}</a>' for name in found) + "</p>" if found else ""
-    )
+def _logs(root: Path, names: Sequence[str]) -> list[str]:
+    """The files of what the steps' commands printed, from the report's folder."""
+    return [f"logs/{name}.txt" for name in names if (root / "logs" / f"{name}.txt").is_file()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from nnunetv2_promise.demo.training_log import Curve
 from nnunetv2_promise.html_page import data_url
 from nnunetv2_promise.images.geometry import ImageGeometry
 from nnunetv2_promise.images.reading import read_geometry
@@ -131,15 +130,19 @@ def _rows_and_columns(axis: int) -> tuple[int, int]:
     return rows, columns
 
 
-def training_curve(curve: Curve) -> str:
-    """Losses and online validation Dice over epochs, as a data URL."""
+def training_curve(logged: Mapping[str, Sequence[float]]) -> str:
+    """Losses and online validation Dice over epochs, as a data URL.
+
+    Args:
+        logged: What nnU-Net keeps under ``logging`` in a checkpoint, one number for each finished epoch.
+    """
     figure = Figure(figsize=(9.6, 3.0), layout="constrained")
     losses, dice = figure.subplots(1, 2)
-    losses.plot(curve.epochs, curve.train_loss, label="training", color="#0072b2")
-    losses.plot(curve.epochs, curve.val_loss, label="validation", color="#d55e00")
+    losses.plot(logged["train_losses"], label="training", color="#0072b2")
+    losses.plot(logged["val_losses"], label="validation", color="#d55e00")
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend(frameon=False)
-    dice.plot(curve.epochs, curve.dice, color="#009e73")
+    dice.plot(logged["mean_fg_dice"], color="#009e73")
     dice.set(xlabel="epoch", ylabel="Dice on validation patches", ylim=(0, 1))
     for panel in (losses, dice):
         panel.spines[["top", "right"]].set_visible(False)

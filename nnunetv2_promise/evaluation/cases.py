@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM, dice, normalized_surface_dice
-from nnunetv2_promise.images.geometry import geometry_difference
+from nnunetv2_promise.evaluation.metrics import (
+    DEFAULT_TOLERANCE_MM,
+    dice,
+    hausdorff_distance_95,
+    normalized_surface_dice,
+    score_lesions,
+)
+from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference
 from nnunetv2_promise.images.reading import read_geometry, read_label_map
 
-COLUMNS = ("case", "label", "dice", "nsd", "truth_mm3", "prediction_mm3")
+COLUMNS = (
+    "case", "label", "dice", "nsd", "hd95_mm", "truth_mm3", "prediction_mm3", "lesions_found", "lesions_missed",
+    "lesions_false", "false_positive_ml", "false_negative_ml",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ def evaluate_case(case: EvaluationCase) -> list[dict[str, Any]]:
 
     Returns:
         One row for each label, with the keys ``COLUMNS``: ``dice`` and ``nsd`` are NaN where the label is in neither
-        mask; volumes are in mm3.
+        mask, ``hd95_mm`` where it is not in both. Lesions and false volumes: see ``metrics.score_lesions``.
 
     Raises:
         UserError: If a file cannot be read or the grids differ.
@@ -56,14 +66,28 @@ def evaluate_case(case: EvaluationCase) -> list[dict[str, Any]]:
     for name, value in case.labels.items():
         values = np.atleast_1d(value)
         predicted, true = np.isin(prediction_zyx, values) & scored, np.isin(truth_zyx, values) & scored
-        surface_dice = normalized_surface_dice(
-            predicted, true, spacing_zyx_mm=geometry.spacing_zyx_mm, tolerance_mm=case.tolerance_mm
-        )
-        volumes_mm3 = [np.count_nonzero(mask) * geometry.voxel_volume_mm3 for mask in (true, predicted)]
-        rows.append(
-            dict(zip(COLUMNS, (case.case, name, dice(predicted, true), surface_dice, *volumes_mm3), strict=True))
-        )
+        rows.append({"case": case.case, "label": name, **_score(predicted, true, geometry, case.tolerance_mm)})
     return rows
+
+
+def _score(
+    predicted: NDArray[np.bool_], true: NDArray[np.bool_], geometry: ImageGeometry, tolerance_mm: float
+) -> dict[str, float]:
+    """Scores of one label."""
+    spacing, voxel_mm3 = geometry.spacing_zyx_mm, geometry.voxel_volume_mm3
+    lesions = score_lesions(predicted, true)
+    return {
+        "dice": dice(predicted, true),
+        "nsd": normalized_surface_dice(predicted, true, spacing_zyx_mm=spacing, tolerance_mm=tolerance_mm),
+        "hd95_mm": hausdorff_distance_95(predicted, true, spacing_zyx_mm=spacing),
+        "truth_mm3": np.count_nonzero(true) * voxel_mm3,
+        "prediction_mm3": np.count_nonzero(predicted) * voxel_mm3,
+        "lesions_found": lesions.found,
+        "lesions_missed": lesions.missed,
+        "lesions_false": lesions.false,
+        "false_positive_ml": lesions.false_positive_voxels * voxel_mm3 / 1000,
+        "false_negative_ml": lesions.false_negative_voxels * voxel_mm3 / 1000,
+    }
 
 
 def check_same_grid(prediction: Path, truth: Path) -> None:

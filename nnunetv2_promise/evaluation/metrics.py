@@ -1,15 +1,19 @@
-"""Dice and surface Dice (NSD) of two masks."""
+"""Dice, surface Dice (NSD) and Hausdorff distance of two masks, and their lesions."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 DEFAULT_TOLERANCE_MM = 5.0
+MATCHING_IOU = 0.1
+"""A lesion is found if a predicted component overlaps with more than this share of their union."""
 
 
 def dice(prediction_zyx: NDArray[np.bool_], truth_zyx: NDArray[np.bool_]) -> float:
@@ -63,9 +67,7 @@ def normalized_surface_dice(
         return 0.0
     # (1, 1, D, H, W) each: one case, one class.
     predicted, true = (torch.from_numpy(mask.astype(np.float32))[None, None] for mask in cropped)
-    with warnings.catch_warnings():
-        # MONAI 1.5 and 1.6 warn about an argument that MONAI itself passes.
-        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+    with _quiet_monai():
         score = compute_surface_dice(
             predicted,
             true,
@@ -75,6 +77,96 @@ def normalized_surface_dice(
             use_subvoxels=True,
         )
     return float(score)
+
+
+def hausdorff_distance_95(
+    prediction_zyx: NDArray[np.bool_], truth_zyx: NDArray[np.bool_], *, spacing_zyx_mm: Sequence[float]
+) -> float:
+    """95 % Hausdorff distance: the larger of the two 95th percentiles of distances from one surface to the other.
+
+    MONAI computes it, between the centres of border voxels.
+
+    Args:
+        prediction_zyx: (D, H, W) bool.
+        truth_zyx: (D, H, W) bool.
+        spacing_zyx_mm: Spacing in array axis order.
+
+    Returns:
+        mm; NaN if a mask is empty, since there is no surface.
+    """
+    import torch
+    from monai.metrics import compute_hausdorff_distance
+
+    _check_masks(prediction_zyx, truth_zyx)
+    if not (prediction_zyx.any() and truth_zyx.any()):
+        return float("nan")
+    (box,) = ndimage.find_objects((prediction_zyx | truth_zyx).view(np.uint8))
+    # (1, 1, D, H, W) each: one case, one class.
+    predicted, true = (
+        torch.from_numpy(np.pad(mask[box], 1).astype(np.float32))[None, None] for mask in (prediction_zyx, truth_zyx)
+    )
+    spacing = [float(value) for value in spacing_zyx_mm]
+    with _quiet_monai():
+        return float(
+            compute_hausdorff_distance(predicted, true, include_background=True, percentile=95, spacing=spacing)
+        )
+
+
+@dataclass(frozen=True)
+class LesionScores:
+    """Components of a truth and of a prediction against each other.
+
+    Attributes:
+        found: Components of the truth that have a partner: one predicted component each, IoU above ``MATCHING_IOU``.
+        missed: Components of the truth without one.
+        false: Predicted components without one.
+        false_positive_voxels: Voxels of predicted components that do not touch the truth at all.
+        false_negative_voxels: Voxels of components of the truth that the prediction does not touch at all.
+    """
+
+    found: int
+    missed: int
+    false: int
+    false_positive_voxels: int
+    false_negative_voxels: int
+
+
+def score_lesions(prediction_zyx: NDArray[np.bool_], truth_zyx: NDArray[np.bool_]) -> LesionScores:
+    """Match 26-connected components one to one, so that the sum of their IoU is largest.
+
+    The volumes are those of the autoPET challenge.
+
+    Args:
+        prediction_zyx: (D, H, W) bool.
+        truth_zyx: (D, H, W) bool.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    _check_masks(prediction_zyx, truth_zyx)
+    cube = np.ones((3, 3, 3), dtype=bool)
+    (predicted, n_predicted), (true, n_true) = (ndimage.label(mask, cube) for mask in (prediction_zyx, truth_zyx))
+    pairs = true.astype(np.int64) * (n_predicted + 1) + predicted
+    overlap = np.bincount(pairs.ravel(), minlength=(n_true + 1) * (n_predicted + 1)).reshape(n_true + 1, -1)
+    sizes_true, sizes_predicted = overlap.sum(axis=1)[1:], overlap.sum(axis=0)[1:]
+    both = overlap[1:, 1:]  # components of the truth, predicted components
+    iou = both / np.maximum(1, sizes_true[:, None] + sizes_predicted[None] - both)
+    iou = np.where(iou > MATCHING_IOU, iou, 0)
+    found = int((iou[linear_sum_assignment(iou, maximize=True)] > 0).sum())
+    return LesionScores(
+        found=found,
+        missed=n_true - found,
+        false=n_predicted - found,
+        false_positive_voxels=int(sizes_predicted[~both.any(axis=0)].sum()),
+        false_negative_voxels=int(sizes_true[~both.any(axis=1)].sum()),
+    )
+
+
+@contextmanager
+def _quiet_monai() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # MONAI 1.5 and 1.6 warn about an argument that MONAI itself passes.
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        yield
 
 
 def _check_masks(prediction_zyx: NDArray, truth_zyx: NDArray) -> None:

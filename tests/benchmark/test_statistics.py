@@ -7,15 +7,19 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from nnunetv2_promise.benchmark.statistics import (
     bootstrap_interval,
     compare,
     holm,
+    mixed_model_p,
+    nested_interval,
     rank_biserial,
     smallest_p,
     summarize,
@@ -200,29 +204,109 @@ def test_holm_rejects_what_its_steps_reject(p: list[float]) -> None:
     assert (corrected <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
 
 
-def test_comparison_is_system_minus_reference_over_pairs_with_both_scores() -> None:
-    system = [0.9, 0.8, NAN, 0.7, 0.2]
-    reference = [0.5, 0.7, 0.1, NAN, 0.4]
-    found = compare(system, reference)
-    assert found.pairs == 3
-    assert found.difference == pytest.approx((0.4 + 0.1 - 0.2) / 3)
+def trained(values: Sequence[Sequence[Sequence[float]]]) -> pd.Series:
+    """Scores by fold, seed and case; every fold has cases of its own."""
+    found = {
+        (fold, seed, f"{fold}_{case}"): score
+        for fold, seeds in enumerate(values)
+        for seed, cases in enumerate(seeds)
+        for case, score in enumerate(cases)
+    }
+    series = pd.Series(found)
+    return series.rename_axis(["fold", "seed", "case"])
+
+
+def test_comparison_is_system_minus_baseline_over_pairs_with_both_scores() -> None:
+    system = trained([[[0.9, 0.8, NAN, 0.7, 0.2, 0.5]]])
+    baseline = trained([[[0.5, 0.7, 0.1, NAN, 0.4, 0.5]]])
+    found = compare(system, baseline)
+    assert (found.pairs, found.better, found.equal, found.worse) == (4, 2, 1, 1)
+    assert found.difference == pytest.approx((0.4 + 0.1 - 0.2) / 4)
     assert found.effect == pytest.approx((3 + 1 - 2) / 6)
     assert found.p == pytest.approx(exact_p([0.4, 0.1, -0.2]))
-    mirrored = compare(reference, system)
+    assert (found.ci_low, found.ci_high) == bootstrap_interval((system - baseline).dropna())
+    assert found.trainings == 1
+    assert math.isnan(found.p_trainings)
+    mirrored = compare(baseline, system)
     assert (mirrored.difference, mirrored.effect, mirrored.p) == pytest.approx(
         (-found.difference, -found.effect, found.p)
     )
 
 
 def test_comparison_without_pairs_is_undefined() -> None:
-    found = compare([NAN, 0.5], [0.5, NAN])
+    found = compare(trained([[[NAN, 0.5]]]), trained([[[0.5, NAN]]]))
     assert found.pairs == 0
     assert np.isnan([found.difference, found.p, found.effect]).all()
 
 
-def test_comparison_needs_one_reference_for_each_score() -> None:
-    with pytest.raises(ValueError, match="cannot be paired"):
-        compare([0.1, 0.2], [0.1])
+def test_a_case_counts_once_with_the_mean_over_its_trainings() -> None:
+    found = summarize(trained([[[0.2, 0.4], [0.4, 0.4]], [[0.9], [0.9]]]))
+    assert found.n == 3
+    assert found.mean == pytest.approx((0.3 + 0.4 + 0.9) / 3)
+
+
+def slow_nested_interval(values: list[np.ndarray], resamples: int) -> NDArray:
+    """The same by a loop over folds, seeds and cases; arrays are (seeds, cases)."""
+    rng = np.random.default_rng(1)
+    means = []
+    for _ in range(resamples):
+        scores: list[float] = []
+        for fold in rng.integers(len(values), size=len(values)):
+            seeds, cases = values[fold].shape
+            drawn = rng.integers(seeds, size=seeds)
+            scores += [values[fold][drawn, case].mean() for case in rng.integers(cases, size=cases)]
+        means.append(np.mean(scores))
+    return np.percentile(means, (2.5, 97.5))
+
+
+def test_intervals_resample_trainings_and_then_cases() -> None:
+    rng = np.random.default_rng(5)
+    values = [0.7 + rng.normal(0, 0.1) + rng.normal(0, 0.05, (3, 8)) for _ in range(4)]
+    series = trained(values)
+    found = nested_interval(series)
+    np.testing.assert_allclose(found, slow_nested_interval(values, 3000), atol=0.01)
+    assert found == nested_interval(series)
+    of_cases = bootstrap_interval(series.groupby(level="case").mean())
+    assert found[1] - found[0] > 1.5 * (of_cases[1] - of_cases[0])
+    assert summarize(series).ci_low == found[0]
+
+
+def test_mixed_model_of_balanced_trainings_is_the_t_test_of_their_means() -> None:
+    """One seed, trainings that differ by more than cases do: only the folds' mean differences count."""
+    rng = np.random.default_rng(2)
+    differences = [[rng.normal(0.03, 0.05) + rng.normal(0, 0.02, 12)] for _ in range(6)]
+    expected = stats.ttest_1samp([np.mean(fold) for fold in differences], 0).pvalue
+    assert mixed_model_p(trained(differences)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_mixed_model_needs_a_second_training() -> None:
+    assert math.isnan(mixed_model_p(trained([[[0.1, 0.2, 0.3]]])))
+    assert mixed_model_p(trained([[[0.0, 0.0]], [[0.0, 0.0]]])) == 1.0
+
+
+@pytest.mark.parametrize(("folds", "seeds"), [(5, 1), (1, 3)])
+def test_equal_methods_are_told_apart_in_five_per_cent_though_trainings_vary(folds: int, seeds: int) -> None:
+    """Trainings spread by 0.02: the test over cases alone rejects far too often, the mixed model does not."""
+    rng, rounds, cases = np.random.default_rng(0), 150, 40 // folds
+    rejected = {"cases": 0, "trainings": 0}
+    for _ in range(rounds):
+        level = rng.normal(0.8, 0.1, (folds, 1, cases))
+        system, baseline = (
+            trained(level + rng.normal(0, 0.02, (folds, seeds, 1)) + rng.normal(0, 0.02, (folds, seeds, cases)))
+            for _ in range(2)
+        )
+        differences = system - baseline
+        rejected["cases"] += wilcoxon_p(differences.groupby(level="case").mean()) < 0.05
+        rejected["trainings"] += mixed_model_p(differences) < 0.05
+    assert rejected["cases"] > 0.3 * rounds
+    # Eleven or fewer of 150 are found in 90 % of such simulations of a test that rejects in exactly 5 %.
+    assert rejected["trainings"] <= stats.binom.ppf(0.9, rounds, 0.05)
+
+
+def test_mixed_model_finds_a_difference_that_every_training_shows() -> None:
+    rng = np.random.default_rng(3)
+    differences = 0.1 + rng.normal(0, 0.02, (5, 2, 1)) + rng.normal(0, 0.03, (5, 2, 8))
+    assert mixed_model_p(trained(differences)) < 0.001
 
 
 @pytest.mark.parametrize("pairs", range(2, 9))

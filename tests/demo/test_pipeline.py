@@ -9,52 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 from command_parsing import parse_error
 
 from nnunetv2_promise.cli.demo import main
 from nnunetv2_promise.demo import pipeline
 from nnunetv2_promise.demo.clicks import list_clicks, score_mask
 from nnunetv2_promise.demo.figures import load_view
+from nnunetv2_promise.demo.folders import Layout
 from nnunetv2_promise.demo.generate import generate
-from nnunetv2_promise.demo.training_log import read_curve
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.images.geometry import ImageGeometry
 from nnunetv2_promise.prompts.schema import Prompt, load_prompt_file, save_prompt_file
 from nnunetv2_promise.steps import Step
-
-# --- training log
-
-
-def epoch_lines(number: int, train: float, val: float, dice: str) -> str:
-    stamp = "2026-11-24 11:25:38.935094:"
-    return (
-        f"{stamp} \n{stamp} Epoch {number} \n{stamp} Current learning rate: 0.0004 \n{stamp} train_loss {train} \n"
-        f"{stamp} val_loss {val} \n{stamp} Pseudo dice {dice} \n{stamp} Epoch time: 67.0 s \n"
-    )
-
-
-def test_curve_reads_values_and_later_logs_win(tmp_path: Path) -> None:
-    first, second = tmp_path / "training_log_2026_1.txt", tmp_path / "training_log_2026_2.txt"
-    first.write_text(
-        epoch_lines(0, 0.5, 0.25, "[np.float32(0.5)]")
-        + epoch_lines(1, -0.5, 1e-05, "[np.float32(0.25), np.float64(0.75)]")
-        + "2026: Epoch 2 \n2026: train_loss 0.125 \n"
-    )
-    second.write_text(epoch_lines(1, 0.375, 0.125, "[0.5, nan]"))
-    curve = read_curve(tmp_path)
-    assert curve.epochs == (0, 1)
-    assert curve.train_loss == (0.5, 0.375)
-    assert curve.val_loss == (0.25, 0.125)
-    assert curve.dice[0] == 0.5
-    assert np.isnan(curve.dice[1])
-    second.unlink()
-    assert read_curve(tmp_path).val_loss == (0.25, 1e-05)
-    assert read_curve(tmp_path).dice == (0.5, 0.5)
-
-
-def test_curve_of_a_folder_without_logs_is_empty(tmp_path: Path) -> None:
-    assert read_curve(tmp_path).epochs == ()
-
 
 # --- clicks
 
@@ -79,9 +46,9 @@ def test_score_mask(mask: list[int], dice: float, hit: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Layout:
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """A demo folder of three test scans, one of them oblique, whose masks equal the truth."""
-    layout = pipeline.Layout(tmp_path_factory.mktemp("demo"))
+    layout = Layout(tmp_path_factory.mktemp("demo"))
     generate(layout.root / "data", training=0, test=3)
     layout.test_images.mkdir(parents=True)
     prompts = {}
@@ -107,7 +74,7 @@ def write_mask(mask: sitk.Image, path: Path) -> None:
     sitk.WriteImage(sitk.Cast(mask, sitk.sitkUInt8), str(path))
 
 
-def write_bookkeeping(layout: pipeline.Layout, cases: list[str]) -> None:
+def write_bookkeeping(layout: Layout, cases: list[str]) -> None:
     """What evaluation, planning and training would have left."""
     rows = [{"case": case, "label": "tumour", "dice": 1.0, "nsd": 1.0} for case in cases]
     write_json({"tolerance_mm": 2.0, "summary": {}, "cases": rows}, layout.evaluation / "evaluation.json")
@@ -115,7 +82,8 @@ def write_bookkeeping(layout: pipeline.Layout, cases: list[str]) -> None:
     configuration = {"patch_size": [8, 8, 8], "spacing": [1.5] * 3, "batch_size": 2, "architecture": network}
     write_json({"plans_name": "Plans", "configurations": {"3d_fullres": configuration}}, layout.plans)
     layout.fold.mkdir(parents=True)
-    (layout.fold / "training_log_1.txt").write_text(epoch_lines(0, 0.5, 0.25, "[0.5]"))
+    logged = {"train_losses": [0.5, 0.4], "val_losses": [0.25, 0.2], "mean_fg_dice": [0.5, 0.6]}
+    torch.save({"logging": logged}, layout.fold / "checkpoint_final.pth")
     for step in pipeline.steps(layout)[:2]:
         write_json(
             {"title": step.title, "command": list(step.command), "seconds": 12.0},
@@ -123,7 +91,7 @@ def write_bookkeeping(layout: pipeline.Layout, cases: list[str]) -> None:
         )
 
 
-def test_clicks_lie_on_their_lesions_and_images_are_links_to_the_scans(layout: pipeline.Layout) -> None:
+def test_clicks_lie_on_their_lesions_and_images_are_links_to_the_scans(layout: Layout) -> None:
     prompts = load_prompt_file(layout.click_images / "prompts.json")
     clicks = list_clicks(layout.data.test_lesions)
     assert sorted(prompts.cases) == sorted(click.name for click in clicks)
@@ -136,7 +104,7 @@ def test_clicks_lie_on_their_lesions_and_images_are_links_to_the_scans(layout: p
         assert image.resolve() == layout.data.task / "imagesTs" / f"{click.case}.nii.gz"
 
 
-def test_view_turns_click_and_masks_together(layout: pipeline.Layout) -> None:
+def test_view_turns_click_and_masks_together(layout: Layout) -> None:
     prompts = load_prompt_file(layout.test_images / "prompts.json")
     for case, (prompt,) in prompts.cases.items():
         label = layout.data.test_labels / f"{case}.nii.gz"
@@ -157,7 +125,7 @@ def test_view_turns_click_and_masks_together(layout: pipeline.Layout) -> None:
         assert bone[:, 1].mean() > view.image.shape[1] * 0.55
 
 
-def test_report_is_one_file_with_every_case_and_its_numbers(layout: pipeline.Layout) -> None:
+def test_report_is_one_file_with_every_case_and_its_numbers(layout: Layout) -> None:
     assert main(["-o", str(layout.root), "--only", "report"]) == 0
     page = layout.report.read_text(encoding="utf-8")
     clicks = len(list_clicks(layout.data.test_lesions))
@@ -170,7 +138,7 @@ def test_report_is_one_file_with_every_case_and_its_numbers(layout: pipeline.Lay
         assert text in page
 
 
-def test_missed_click_is_counted(layout: pipeline.Layout) -> None:
+def test_missed_click_is_counted(layout: Layout) -> None:
     first, second = list_clicks(layout.data.test_lesions)[:2]
     kept = layout.click_predictions / f"{first.name}.nii.gz"
     truth = kept.read_bytes()
@@ -204,7 +172,7 @@ def test_output_that_is_a_file_is_one_sentence(tmp_path: Path, capsys: pytest.Ca
     assert "is a file where a folder is needed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("step", pipeline.steps(pipeline.Layout(Path("demo"))), ids=lambda step: step.name)
+@pytest.mark.parametrize("step", pipeline.steps(Layout(Path("demo"))), ids=lambda step: step.name)
 def test_every_command_of_the_demo_parses(step: Step) -> None:
     assert parse_error(step.command + step.resume) is None
 

@@ -26,7 +26,7 @@ class SubmittedJob:
 
     Attributes:
         name: What it does, in words.
-        job_id: SLURM's number, such as ``"123_4"``; a process number with the local executor.
+        job_id: SLURM's number, such as ``"123_4"``.
         log: File with what it prints.
     """
 
@@ -40,13 +40,11 @@ class Submitted:
     """The jobs of a benchmark.
 
     Attributes:
-        executor: ``"slurm"`` or ``"local"``.
         folder: With logs and ``jobs.json``.
         units: One for each trainer and fold, in the order that was asked for.
         report: The job that writes the report.
     """
 
-    executor: str
     folder: Path
     units: tuple[SubmittedJob, ...]
     report: SubmittedJob
@@ -58,8 +56,6 @@ class Submitted:
 
     def __str__(self) -> str:
         """What a user wants to know."""
-        if self.executor == "local":
-            return f"{len(self.units)} jobs and the report are done; logs and job numbers: {self.folder}"
         array, report = self.numbers
         return (
             f"Submitted {len(self.units)} jobs ({array}) and the report after them ({report}); watch them with "
@@ -83,7 +79,7 @@ def load_submitted(folder: Path) -> Submitted | None:
     content = read_json(file)
     try:
         units = tuple(SubmittedJob(**unit) for unit in content["units"])
-        return Submitted(content["executor"], folder, units, SubmittedJob(**content["report"]))
+        return Submitted(folder, units, SubmittedJob(**content["report"]))
     except (KeyError, TypeError) as error:
         raise UserError(f"{file} does not list the jobs of a benchmark; remove it.") from error
 
@@ -107,7 +103,7 @@ def failure(failed: list[SubmittedJob], total: int) -> UserError:
     """The error for jobs that failed; names the first one and its log."""
     number = f" ({len(failed)} of {total} jobs failed)" if len(failed) > 1 else ""
     return UserError(
-        f"The job of {failed[0].name} failed{number}; read {failed[0].log}, mend the cause and run the same command "
+        f"The job of {failed[0].name} failed{number}; read {failed[0].log}, fix the cause and run the same command "
         "again (finished steps are kept)."
     )
 
@@ -115,7 +111,7 @@ def failure(failed: list[SubmittedJob], total: int) -> UserError:
 class UnitJob(Checkpointable):
     """One unit in a job.
 
-    Before its time limit submitit requeues it, by ``checkpoint``; it then goes on, since units are restartable.
+    Before its time limit submitit requeues it, by ``checkpoint``; it then resumes, since units are restartable.
     """
 
     def __init__(self, root: Path, unit: tuple[str, str], environment: dict[str, str], run: RunUnit | None) -> None:
@@ -161,7 +157,7 @@ class ReportJob(Checkpointable):
 
     def _name_failed_job(self, error: UserError) -> None:
         submitted = load_submitted(self.folder)
-        if submitted is None or submitted.executor != "slurm":
+        if submitted is None:
             return
         failed = [unit for unit in submitted.units if has_failed(SlurmJob(self.folder, unit.job_id))]
         if failed:

@@ -1,15 +1,14 @@
-"""The units of a benchmark as jobs: a SLURM job array and a report after it, or submitit's jobs on this machine."""
+"""The units of a benchmark as jobs: a SLURM job array and a report after it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -24,14 +23,11 @@ from nnunetv2_promise.benchmark.cluster.jobs import (
     load_submitted,
     unit_name,
 )
-from nnunetv2_promise.benchmark.cluster_local import run_local_jobs
 from nnunetv2_promise.errors import UserError
 
 FOLDER_NAME = "cluster"
 MAX_REQUEUES = 1000
 """Trainings may take many times a job's limit; submitit's own limit is three."""
-
-NamedJob = tuple[str, Callable[[], None]]
 
 _SLURM_SECONDS = 60
 _LONGEST_SIGNAL_DELAY_S = 90
@@ -53,9 +49,8 @@ class ClusterSettings:
     """What each job asks for.
 
     Attributes:
-        executor: ``"slurm"``, or ``"local"`` for jobs on this machine.
         partition: SLURM's partition; None for the cluster's default.
-        minutes_per_unit: Time limit of a job; it is then requeued and goes on.
+        minutes_per_unit: Time limit of a job; it is then requeued and resumes.
         gpus: For each job.
         cpus: For each job.
         memory_gb: For each job.
@@ -63,7 +58,6 @@ class ClusterSettings:
         extra: More options of ``sbatch``, such as ``{"account": "mine"}``.
     """
 
-    executor: Literal["slurm", "local"]
     partition: str | None
     minutes_per_unit: int
     gpus: int
@@ -78,6 +72,19 @@ class ClusterSettings:
         return min(_LONGEST_SIGNAL_DELAY_S, 15 * self.minutes_per_unit)
 
 
+def check_submission(root: Path, settings: ClusterSettings) -> None:
+    """Check what can be checked before anything of the benchmark's folder is touched, which queued jobs may be reading.
+
+    Raises:
+        UserError: If SLURM's commands are missing, an option is set otherwise, or jobs of this benchmark are queued.
+    """
+    _extra_options(settings.extra)
+    for command in ("sbatch", "srun", "squeue", "scancel"):
+        if shutil.which(command) is None:
+            raise UserError(f"SLURM's command {command} is not on PATH; submit from a machine of the cluster.")
+    _refuse_if_queued(root / FOLDER_NAME)
+
+
 def submit(
     root: Path,
     units: Sequence[tuple[str, str]],
@@ -88,27 +95,37 @@ def submit(
 ) -> Submitted:
     """Submit a job for each unit, and one for the report after them.
 
-    With SLURM this returns at once, and the report's job starts once all others are over, whether or not they
-    succeeded: it says what is missing. With the local executor this returns when all is done. Ids and logs are kept in
-    ``root/cluster``.
+    This returns at once. The report's job starts once all others are over, whether or not they succeeded: it says what
+    is missing. Ids and logs are kept in ``root/cluster``.
 
     Args:
         root: The benchmark's folder.
-        units: Key of the method and fold of each.
+        units: Key of the method and training of each.
         settings: What each job asks for.
         run_unit: What a unit's job calls; ``benchmark.units.run_unit`` if None.
         run_report: What the report's job calls; ``benchmark.run.finish`` if None.
 
     Raises:
-        UserError: If SLURM's commands are missing, refuse a job or still have jobs of this benchmark; if a job on this
-            machine fails.
+        UserError: If SLURM's commands are missing, refuse a job or still have jobs of this benchmark.
     """
+    check_submission(root, settings)
     root = root.absolute()
     folder, environment = root / FOLDER_NAME, _environment(settings)
-    jobs = [(unit_name(unit), UnitJob(root, unit, environment, run_unit)) for unit in units]
-    report = ("the report", ReportJob(root, folder, environment, run_report))
-    through = _submit_to_slurm if settings.executor == "slurm" else _run_here
-    submitted = through(jobs, report, folder, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    executor = SlurmExecutor(folder, max_num_timeout=MAX_REQUEUES)
+    executor.update_parameters(**_parameters(settings, _extra_options(settings.extra)))
+    jobs = [UnitJob(root, unit, environment, run_unit) for unit in units]
+    started = _submitted(lambda: executor.submit_array(jobs))
+    array = started[0].job_id.split("_")[0]
+    # The same request as for units: a cluster that takes those takes this.
+    executor.update_parameters(dependency=f"afterany:{array}", job_name="promise_report")
+    try:
+        last = _submitted(lambda: executor.submit(ReportJob(root, folder, environment, run_report)))
+    except UserError:
+        _slurm("scancel", array)
+        raise
+    named = tuple(describe(unit_name(unit), job) for unit, job in zip(units, started, strict=True))
+    submitted = Submitted(folder, named, describe("the report", last))
     submitted.save()
     return submitted
 
@@ -117,39 +134,6 @@ def _environment(settings: ClusterSettings) -> dict[str, str]:
     """nnU-Net's variables, since not every cluster hands the environment on; data loading gets the job's processors."""
     found = {name: value for name, value in os.environ.items() if name.startswith("nnUNet_")}
     return {"nnUNet_n_proc_DA": str(settings.cpus)} | found
-
-
-def _run_here(jobs: Sequence[NamedJob], report: NamedJob, folder: Path, settings: ClusterSettings) -> Submitted:
-    folder.mkdir(parents=True, exist_ok=True)
-    # Jobs are numbered by process here, and numbers of processes come back: old results must not lie in the folder.
-    logs = Path(tempfile.mkdtemp(prefix="local_", dir=folder))
-    units = run_local_jobs(jobs, logs, settings)
-    return Submitted("local", folder, units, *run_local_jobs([report], logs, settings))
-
-
-def _submit_to_slurm(jobs: Sequence[NamedJob], report: NamedJob, folder: Path, settings: ClusterSettings) -> Submitted:
-    options = _extra_options(settings.extra)
-    for command in ("sbatch", "srun", "squeue", "scancel"):
-        if shutil.which(command) is None:
-            raise UserError(
-                f"SLURM's command {command} is not on PATH; submit from a machine of the cluster, or use "
-                "--cluster local."
-            )
-    _refuse_if_queued(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    executor = SlurmExecutor(folder, max_num_timeout=MAX_REQUEUES)
-    executor.update_parameters(**_parameters(settings, options))
-    units = _submitted(lambda: executor.submit_array([function for _, function in jobs]))
-    array = units[0].job_id.split("_")[0]
-    # The same request as for units: a cluster that takes those takes this.
-    executor.update_parameters(dependency=f"afterany:{array}", job_name="promise_report")
-    try:
-        last = _submitted(lambda: executor.submit(report[1]))
-    except UserError:
-        _slurm("scancel", array)
-        raise
-    named = tuple(describe(name, unit) for (name, _), unit in zip(jobs, units, strict=True))
-    return Submitted("slurm", folder, named, describe(report[0], last))
 
 
 def _parameters(settings: ClusterSettings, options: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +179,7 @@ def _submitted(call: Callable[[], Any]) -> Any:
 def _refuse_if_queued(folder: Path) -> None:
     """Two jobs for one unit would be in each other's way."""
     before = load_submitted(folder)
-    if before is None or before.executor != "slurm":
+    if before is None:
         return
     for number in before.numbers:
         if _slurm("squeue", "--noheader", "--jobs", number).strip():

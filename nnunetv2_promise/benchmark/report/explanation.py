@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from nnunetv2_promise.benchmark.report.grouping import ALL_LABELS, METRICS, plain_scores, plain_systems
+from nnunetv2_promise.benchmark.report.grouping import ALL_LABELS, plain_scores, plain_systems
 from nnunetv2_promise.benchmark.report.names import system_names, trainer_name
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 from nnunetv2_promise.benchmark.statistics import smallest_p
@@ -14,31 +14,60 @@ from nnunetv2_promise.benchmark.statistics import smallest_p
 FEW_PAIRS = 20
 
 
-def notes(results: BenchmarkResults, comparison: pd.DataFrame) -> list[str]:
+def notes(results: BenchmarkResults, comparison: pd.DataFrame, tests: pd.DataFrame | None) -> list[str]:
     """Plain sentences that stand before every number.
 
     Args:
         results: Of the benchmark.
         comparison: From ``tables.comparison_table``.
+        tests: From ``tables.primary_table``.
     """
     return [
         _scope(results),
+        _parts(results),
         *_clicks(results),
-        *_undefined(results),
+        *_absent(results),
+        *_skipped(results),
         *_uneven(comparison),
-        *_tests(results, comparison),
+        *_tests(results, tests),
     ]
 
 
 def _scope(results: BenchmarkResults) -> str:
     scores = plain_scores(results)
     cases, folds, labels = scores["case"].nunique(), scores["fold"].nunique(), list(results.labels)
+    seeds = scores["seed"].nunique()
+    trained = f"{_count(cases, 'case')} in {_count(folds, 'fold')}"
+    trained += f", {seeds} trainings for each fold" if seeds > 1 else ""
     named = f"label {labels[0]}" if len(labels) == 1 else f"{len(labels)} labels ({', '.join(labels)})"
     return (
         f"Every method was trained on the same cases of {results.dataset} and scored on the same others: "
-        f"{_count(cases, 'case')} in {_count(folds, 'fold')}, {named}. Budget: {results.budget}. "
+        f"{trained}, {named}. Budget: {results.budget}. "
         f"Dice and normalised surface Dice (NSD, tolerance {results.tolerance_mm:g} mm) lie between 0 and 1; "
         "higher is better."
+    )
+
+
+def _parts(results: BenchmarkResults) -> str:
+    """Where the scored cases come from, and who has seen their labels."""
+    folds = {
+        part: [fold for fold, name in sorted(results.parts.items()) if name == part] for part in ("test", "validation")
+    }
+    named = [
+        f"the {part} part of the split in fold{'s' if len(found) > 1 else ''} {_listed(map(str, found))}"
+        for part, found in folds.items()
+        if found
+    ]
+    where = f"The scored cases are {' and '.join(named)}. " if named else ""
+    chosen = (
+        "Trainings use validation cases to choose nothing that is scored here (the last checkpoint counts). "
+        if folds["validation"]
+        else ""
+    )
+    jobs = f"Up to {results.jobs} trainings ran at the same time, which slows each. " if results.jobs > 1 else ""
+    return (
+        f"{where}{chosen}{jobs}Planning (spacing, intensities, sizes of objects) saw images and label maps of every "
+        "case, the scored ones too; training saw those of its own part."
     )
 
 
@@ -66,21 +95,21 @@ def _clicks(results: BenchmarkResults) -> Iterator[str]:
         )
 
 
-def _undefined(results: BenchmarkResults) -> Iterator[str]:
+def _absent(results: BenchmarkResults) -> Iterator[str]:
     scores = plain_scores(results)
-    undefined = scores[scores["dice"].isna()]
-    if len(undefined):
+    absent = scores[scores["truth_mm3"] == 0]
+    if len(absent):
+        count = absent.drop_duplicates(["case", "label"]).shape[0]
         yield (
-            f"{len(undefined)} of {len(scores)} scores are undefined, because neither truth nor prediction has the "
-            "label in that case. They are left out, not counted as 0 or 1."
+            f"{_count(count, 'label')} of a case {'is' if count == 1 else 'are'} not in the truth. Dice and NSD are of "
+            "labels that the truth has, the same for every system; what is falsely found elsewhere is in the volume of "
+            "false findings."
         )
-        if {"none", "clicks"} <= set(scores["condition"]):
-            yield (
-                "Where a label is absent, a method without clicks that finds it all the same scores 0; a promptable "
-                "one is not asked there."
-            )
-    else:
-        yield "Every score is defined; none was left out."
+
+
+def _skipped(results: BenchmarkResults) -> Iterator[str]:
+    for (condition, fold), cases in results.skipped.items():
+        yield f"Clicks “{condition}” could not be had in fold {fold} for {_listed(cases)}: {next(iter(cases.values()))}"
 
 
 def _uneven(comparison: pd.DataFrame) -> Iterator[str]:
@@ -94,50 +123,48 @@ def _uneven(comparison: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _tests(results: BenchmarkResults, comparison: pd.DataFrame) -> Iterator[str]:
-    names = system_names(plain_systems(results)["trainer"].to_dict())
-    others = comparison[(comparison["label"] == comparison["label"].iloc[0])].dropna(subset=["dice_p"])
-    if not len(others):
-        yield "No test was made: there is no second system, or fewer than two cases with a score of both."
+def _tests(results: BenchmarkResults, tests: pd.DataFrame | None) -> Iterator[str]:
+    names = system_names(results)
+    if tests is None or tests["pairs"].max() < 2:
+        yield (
+            "No comparison was declared, so nothing is tested: declared are promptable methods against "
+            f"{names[results.reference]} with the same clicks, and variants of Table 2 against its baseline. "
+            "All numbers are descriptive."
+        )
         return
-    correction = (
-        f"Holm's correction is over the {len(others)} comparisons of one metric and label group"
-        if len(others) > 1
-        else "with one comparison Holm's correction changes nothing"
-    )
+    families = tests.groupby(["metric", "points"]).size()
     yield (
-        f"Each system is tested against {names[results.reference]}, case by case, with the two-sided Wilcoxon "
-        f"signed-rank test; {correction}. The effect is the matched-pairs rank-biserial correlation: 1 if the system "
-        "is better in every case, −1 if it is worse in every case."
+        "Tested are only the declared comparisons: a promptable method against the reference with the same clicks, and "
+        "a variant of Table 2 against its baseline. Holm's correction is over those with one metric and number of "
+        f"clicks ({_listed(str(n) for n in sorted(families.unique()))} each). All else is descriptive."
     )
-    pairs = int(others["dice_pairs"].min())
+    pairs = int(tests["pairs"].min())
     if pairs < FEW_PAIRS:
         yield (
-            f"With {_count(pairs, 'pair')} the tests have little power: only differences that go the same way in "
-            f"almost every case can show. The smallest p that can come out is {smallest_p(pairs):.2g} before and "
-            f"{min(1.0, len(others) * smallest_p(pairs)):.2g} after the correction. "
-            "A large p is no sign that methods are equally good."
+            f"With {_count(pairs, 'pair')} the tests over cases have little power: the smallest p that can come out is "
+            f"{smallest_p(pairs):.2g} before the correction. A large p does not show that methods are equally good."
         )
-    if plain_scores(results)["fold"].nunique() > 1:
+    if tests["trainings"].max() < 2:
         yield (
-            "Cases of one fold share a trained network and folds share training cases, so cases are not fully "
-            "independent; intervals and p say nothing about how another training would turn out."
+            "Each method was trained once, so “p, cases” and the intervals say nothing about how another training "
+            "would turn out; that needs several folds or --training_seeds."
+        )
+    else:
+        yield (
+            "“p, cases” is the two-sided Wilcoxon signed-rank test over cases, with these networks. “p, trainings” "
+            "is a linear mixed model with random trainings and cases: whether the methods would differ if they were "
+            "trained again. Intervals resample trainings, then cases."
         )
 
 
 def averaging(results: BenchmarkResults) -> str:
     """How a case's score and the tables' means come about."""
-    if len(results.labels) == 1:
-        return "Mean ± standard deviation over cases, and the 95 % bootstrap interval of the mean."
+    labels = f"Under “{ALL_LABELS}” the score of a case is the mean over labels. " if len(results.labels) > 1 else ""
     return (
-        f"Under “{ALL_LABELS}” the score of a case is the mean over its labels where defined. Mean ± standard "
-        "deviation over cases, and the 95 % bootstrap interval of the mean."
+        f"{labels}Mean ± standard deviation over cases, and the 95 % bootstrap interval of the mean. HD95: mean of the "
+        "95 % Hausdorff distance where truth and mask both have the label. Lesion F1: components that overlap by more "
+        "than a tenth of their union. False +, −: volume of components without any overlap, for each case."
     )
-
-
-def metric_name(metric: str) -> str:
-    """``"Dice"`` or ``"NSD"``."""
-    return dict(zip(METRICS, ("Dice", "NSD"), strict=True))[metric]
 
 
 def _count(n: int, noun: str) -> str:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from nnunetv2_promise.benchmark.results import RUN_COLUMNS, SCORE_COLUMNS, TIMING_COLUMNS, BenchmarkResults
+from nnunetv2_promise.benchmark.results import (
+    OBJECT_COLUMNS,
+    RUN_COLUMNS,
+    SCORE_COLUMNS,
+    TIMING_COLUMNS,
+    BenchmarkResults,
+)
 from nnunetv2_promise.errors import UserError
 
 ALL_LABELS = "all labels"
-METRICS = ("dice", "nsd")
+METRICS = {"dice": "Dice", "nsd": "NSD"}
 PLAIN_CONDITIONS = ("none", "nearest", "clicks")
 """Conditions of the comparison; every other one is about robustness."""
 
@@ -17,11 +23,11 @@ def check_results(results: BenchmarkResults) -> None:
     """Check that there is something to report.
 
     Raises:
-        UserError: If there are no scores, a system has none, or the reference is no system of the comparison.
+        UserError: If there are no scores, a system has none, or the reference is not a system of the comparison.
         ValueError: If a column is missing.
     """
-    expected = {"scores": SCORE_COLUMNS, "runs": RUN_COLUMNS, "timings": TIMING_COLUMNS}
-    for name, columns in expected.items():
+    tables = {"scores": SCORE_COLUMNS, "runs": RUN_COLUMNS, "timings": TIMING_COLUMNS, "objects": OBJECT_COLUMNS}
+    for name, columns in tables.items():
         missing = set(columns) - set(getattr(results, name).columns)
         if missing:
             raise ValueError(f"The {name} lack the columns {', '.join(sorted(missing))}.")
@@ -65,16 +71,24 @@ def in_group(scores: pd.DataFrame, group: str) -> pd.DataFrame:
     return scores if group == ALL_LABELS else scores[scores["label"] == group]
 
 
-def case_scores(scores: pd.DataFrame, metric: str, *, by: str = "system") -> pd.DataFrame:
-    """One score for each case: the mean over its labels where defined, then over folds that share a case.
+def training_scores(scores: pd.DataFrame, metric: str, *, by: str = "system") -> pd.DataFrame:
+    """One score for each case and training: the mean over the labels that the truth of the case has.
+
+    A label that the truth lacks does not count: then every system's score of a case is over the same labels. What is
+    falsely found of such a label is in the volumes of false findings.
 
     Args:
         scores: Rows of one label group.
-        metric: ``"dice"`` or ``"nsd"``.
+        metric: Column of ``scores``.
         by: Column whose values become columns.
 
     Returns:
-        Rows are cases, sorted; NaN where no label of the case has a defined score.
+        Rows are (fold, seed, case), sorted; NaN where the metric is undefined for every label.
     """
-    of_folds = scores.groupby(["case", by, "fold"], dropna=False)[metric].mean()
-    return of_folds.groupby(level=["case", by]).mean().unstack(by)
+    present = scores[scores["truth_mm3"] > 0]
+    return present.groupby(["fold", "seed", "case", by], dropna=False)[metric].mean().unstack(by).sort_index()
+
+
+def case_scores(scores: pd.DataFrame, metric: str, *, by: str = "system") -> pd.DataFrame:
+    """One score for each case: ``training_scores`` averaged over the trainings that scored it; rows are cases."""
+    return training_scores(scores, metric, by=by).groupby(level="case").mean()

@@ -2,54 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from nnunetv2_promise import html_page as page
-from nnunetv2_promise.benchmark.report import latex, plots
+from nnunetv2_promise.benchmark.report import latex, plots, shown
 from nnunetv2_promise.benchmark.report.explanation import averaging, notes
-from nnunetv2_promise.benchmark.report.exports import write_csv, write_report_json, write_scores
 from nnunetv2_promise.benchmark.report.grouping import check_results, plain_systems
-from nnunetv2_promise.benchmark.report.html_tables import ablation, comparison_groups, costs, robustness
 from nnunetv2_promise.benchmark.report.pictures import case_pictures
-from nnunetv2_promise.benchmark.report.tables import ablation_table, comparison_table, robustness_table
-from nnunetv2_promise.benchmark.results import BenchmarkResults
-from nnunetv2_promise.files import atomic_path
+from nnunetv2_promise.benchmark.report.tables import (
+    ablation_table,
+    comparison_table,
+    declared_pairs,
+    object_table,
+    primary_table,
+    robustness_table,
+)
+from nnunetv2_promise.benchmark.results import SCORE_COLUMNS, BenchmarkResults
+from nnunetv2_promise.files import atomic_path, write_json
+from nnunetv2_promise.html_page import data_url, render
 
 REPORT_NAME = "report.html"
 _PICTURE_DPI = 80
-_COSTS = (
-    "Hours of training on one device, summed over folds. Peak memory is the GPU's on a GPU, the process's otherwise, "
-    "and the largest of all folds. Seconds per case are those of prediction."
-)
-_VARIANTS = "Mean ± standard deviation over cases, for each number of clicks at prediction."
-_ROBUSTNESS = (
-    "One click for each object, put elsewhere; the networks are the same. Drop: mean over cases of the Dice with the "
-    "plain click minus this one's. Spread: mean over cases of the standard deviation over seeds, the plain "
-    "click's among them."
-)
-_BOXES = "A point is a case; boxes hold the middle half of the cases, black lines are medians."
-_PAIRS = (
-    "A line is a case, from its Dice under the reference to its Dice under the system: blue better, orange worse, grey "
-    "equal to within 0.005. Black diamonds are means."
-)
-_SCATTER = "A point is a label of a case. Black lines join medians of groups of equal size."
-_OFFSETS = f"{_SCATTER} The distance is the mean over the first clicks on the label's objects."
-_PICTURES = (
-    "Ranked by the Dice of the promptable system with the highest mean, or of the best system if none is promptable. "
-    "Each case is shown under that system and under the reference, with the contours of one label. The cross hair is a "
-    "click; a method without clicks has none."
-)
 
 
 def write_report(results: BenchmarkResults, folder: Path) -> Path:
     """Write the report and its numbers; equal results give equal files.
 
-    Beside ``report.html``: ``table1.csv`` and ``table1.tex`` (the comparison), ``table2.csv`` and ``table2.tex`` (the
-    variants of the network, if two or more were run), ``robustness.csv`` (if a robustness condition was run),
-    ``scores.csv`` (every system, case and label) and ``report.json`` (all of it). The HTML is written last.
+    Beside ``report.html``: ``table1.csv`` and ``table1.tex`` (the comparison), ``tests.csv`` (the declared
+    comparisons), ``table2.csv`` and ``table2.tex`` (the variants of the network), ``objects.csv`` (was the click
+    obeyed) and ``robustness.csv`` where there are such results, ``scores.csv`` and ``object_scores.csv`` (every system,
+    case, label and object) and ``report.json`` (all of it). The HTML is written last.
 
     Args:
         results: Of the benchmark.
@@ -64,88 +50,118 @@ def write_report(results: BenchmarkResults, folder: Path) -> Path:
     check_results(results)
     tables = {
         "table1": comparison_table(results),
+        "tests": primary_table(results),
         "table2": ablation_table(results),
+        "objects": object_table(results),
         "robustness": robustness_table(results),
     }
-    explained = notes(results, tables["table1"])
-    html = page.page(f"{results.dataset}: benchmark", _parts(results, tables, explained))
+    explained = notes(results, tables["table1"], tables["tests"])
+    html = render("benchmark.html", **_content(results, tables, explained))
     for name, table in tables.items():
-        if table is None:
-            (folder / f"{name}.csv").unlink(missing_ok=True)
-        else:
-            write_csv(table, folder / f"{name}.csv")
-    latex.write_table1(tables["table1"], results, folder / "table1.tex")
+        _write_csv(table, folder / f"{name}.csv", digits="%.6g")
+    _write_csv(results.scores[list(SCORE_COLUMNS)], folder / "scores.csv")
+    _write_csv(None if results.objects.empty else results.objects, folder / "object_scores.csv")
+    latex.write_table1(tables["table1"], tables["tests"], results, folder / "table1.tex")
     if tables["table2"] is None:
         (folder / "table2.tex").unlink(missing_ok=True)
     else:
         latex.write_table2(tables["table2"], results, folder / "table2.tex")
-    write_scores(results, folder / "scores.csv")
-    write_report_json(results, tables, explained, folder / "report.json")
+    write_json(_json(results, tables, explained), folder / "report.json")
     with atomic_path(folder / REPORT_NAME) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return folder / REPORT_NAME
 
 
-def _parts(
+def _write_csv(table: pd.DataFrame | None, path: Path, *, digits: str | None = None) -> None:
+    """Write a table atomically, an empty cell for what is undefined; without a table, remove an older file."""
+    if table is None:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format=digits)
+
+
+def _json(
     results: BenchmarkResults, tables: Mapping[str, pd.DataFrame | None], explained: Sequence[str]
-) -> Iterator[str]:
-    """The page from top to bottom."""
-    # Pictures come last and are drawn first, since they read files that may be broken.
-    pictures = list(_pictures(results))
-    comparison, variants, moved = tables["table1"], tables["table2"], tables["robustness"]
-    yield page.heading("What was compared with what")
-    yield from (page.paragraph(sentence) for sentence in explained)
-    yield page.heading("Table 1: scores")
-    yield page.paragraph(averaging(results), quiet=True)
-    yield from comparison_groups(comparison, results.reference)
-    yield page.heading("Costs")
-    yield page.paragraph(_COSTS, quiet=True)
-    yield costs(comparison)
-    if variants is not None:
-        yield page.heading("Table 2: variants of the network")
-        yield page.paragraph(_VARIANTS, quiet=True)
-        yield ablation(variants)
-    if moved is not None:
-        yield page.heading("Clicks in other places")
-        yield page.paragraph(_ROBUSTNESS, quiet=True)
-        yield robustness(moved)
-    yield from _diagrams(results, moved)
-    yield from pictures
-    if results.commands:
-        yield page.heading("Commands")
-        yield page.code(results.commands)
-
-
-def _diagrams(results: BenchmarkResults, moved: pd.DataFrame | None) -> Iterator[str]:
-    systems = plain_systems(results)
-    kinds = [kind for kind in plots.KIND_NAMES if kind in set(systems["condition"])]
-    keys = {_BOXES: kinds, _SCATTER: kinds, _OFFSETS: [kind for kind in kinds if kind != "none"]}
-    diagrams = {
-        "Every case": (_BOXES, plots.box_plots(results)),
-        "Case by case against the reference": (_PAIRS, plots.paired_lines(results) if len(systems) > 1 else None),
-        "Dice against object volume": (_SCATTER, plots.against_volume(results)),
-        "Dice against number of clicks": ("", plots.against_clicks(results)),
-        "Dice against the click's distance from the centre": (_OFFSETS, plots.against_click_offset(results)),
-        "Dice against the place of the click": ("", None if moved is None else plots.robustness(moved)),
+) -> dict[str, Any]:
+    """What was compared, and every table; null for what is undefined, and for a table that is not there."""
+    records = {
+        name: None if table is None else json.loads(table.to_json(orient="records", double_precision=15))
+        for name, table in tables.items()
     }
-    for title, (explanation, figure) in diagrams.items():
-        if figure is None:
-            continue
-        yield page.heading(title)
-        if explanation:
-            yield page.paragraph(explanation, quiet=True)
-        if explanation in keys:
-            yield page.colour_key([(plots.KIND_COLOURS[kind], plots.KIND_NAMES[kind]) for kind in keys[explanation]])
-        yield page.picture(page.data_url(figure), title)
+    return {
+        "dataset": results.dataset,
+        "reference": results.reference,
+        "systems": list(results.systems),
+        "labels": {name: list(v) if isinstance(v, tuple) else v for name, v in results.labels.items()},
+        "tolerance_mm": results.tolerance_mm,
+        "budget": results.budget,
+        "commands": list(results.commands),
+        "notes": list(explained),
+        **records,
+    }
 
 
-def _pictures(results: BenchmarkResults) -> Iterator[str]:
-    rank = ""
-    for shown in case_pictures(results):
-        if not rank:
-            yield page.heading("Best, median and worst case")
-            yield page.paragraph(_PICTURES, quiet=True)
-        if shown.rank != rank:
-            rank = shown.rank
-            yield page.heading(f"{rank.capitalize()}: {shown.case}", level=3)
-        yield page.picture(page.data_url(shown.figure, dpi=_PICTURE_DPI), f"{shown.case}, {shown.caption}")
+def _content(
+    results: BenchmarkResults, tables: Mapping[str, pd.DataFrame | None], explained: Sequence[str]
+) -> dict[str, Any]:
+    """What the template shows."""
+    # Pictures are drawn first, since they read files that may be broken.
+    pictures = [
+        {
+            "rank": shown.rank,
+            "case": shown.case,
+            "caption": shown.caption,
+            "url": data_url(shown.figure, dpi=_PICTURE_DPI),
+        }
+        for shown in case_pictures(results)
+    ]
+    comparison = tables["table1"]
+    groups = {group: shown.scores(part) for group, part in comparison.groupby("label", sort=False)}
+    optional = {
+        name: None if tables[name] is None else write(tables[name])
+        for name, write in (
+            ("tests", shown.tests),
+            ("table2", shown.variants),
+            ("objects", shown.objects),
+            ("robustness", shown.robustness),
+        )
+    }
+    kinds = [kind for kind in plots.KIND_NAMES if kind in set(plain_systems(results)["condition"])]
+    return {
+        "title": f"{results.dataset}: benchmark",
+        "notes": explained,
+        "averaging": averaging(results),
+        "groups": groups,
+        "costs": shown.costs(comparison),
+        **optional,
+        "diagrams": [
+            {"title": title, "explanation": text, "key": key, "url": data_url(figure)}
+            for title, text, key, figure in _diagrams(results, tables["robustness"], kinds)
+            if figure is not None
+        ],
+        "pictures": pictures,
+        "commands": results.commands,
+    }
+
+
+def _diagrams(
+    results: BenchmarkResults, moved: pd.DataFrame | None, kinds: Sequence[str]
+) -> Iterator[tuple[str, str, list[tuple[str, str]], Any]]:
+    """Title, explanation, key of colours and figure of each diagram; the figure is None where there are no numbers."""
+    key = [(plots.KIND_COLOURS[kind], plots.KIND_NAMES[kind]) for kind in kinds]
+    clicked = [pair for kind, pair in zip(kinds, key, strict=True) if kind != "none"]
+    boxes = "A point is a case; boxes hold the middle half of the cases, lines in them are medians."
+    lines = (
+        "A line is a case, from its Dice under the baseline to its Dice under the system: blue better, orange worse, "
+        "grey equal to within 0.005. Black diamonds are means."
+    )
+    points = "A point is a label of a case."
+    offsets = f"{points} The distance is the mean over the first clicks on the label's objects."
+    pairs = [(system, baseline) for system, baseline, _ in declared_pairs(results)]
+    yield "Every case", boxes, key, plots.box_plots(results)
+    yield "Case by case", lines, [], plots.paired_lines(results, pairs)
+    yield "Dice against object volume", points, key, plots.against_volume(results)
+    yield "Dice against number of clicks", "", [], plots.against_clicks(results)
+    yield ("Dice against the click's distance from the centre", offsets, clicked, plots.against_click_offset(results))
+    yield "Dice against the place of the click", "", [], None if moved is None else plots.robustness(moved)

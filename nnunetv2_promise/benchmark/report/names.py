@@ -6,6 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+import pandas as pd
+
+from nnunetv2_promise.benchmark.report.grouping import plain_systems
+from nnunetv2_promise.benchmark.results import BenchmarkResults
+
 METHODS = {
     "nnUNetTrainer": "nnU-Net",
     "UXNet3DTrainer": "3D UX-Net",
@@ -18,8 +23,10 @@ METHODS = {
     "ProMISeTrainer_R": "ProMISe-R",
     "ProMISeTrainer_R_B": "ProMISe-R-B",
     "ProMISeTrainer_C": "ProMISe-C",
+    "ProMISeInteractiveTrainer": "ProMISe interactive",
+    "InteractiveUNetTrainer": "interactive U-Net",
 }
-"""Trainer class -> name of its method in the paper."""
+"""Trainer class -> name of its method, the paper's where it has one."""
 
 ABLATIONS = {
     "SAMAdapter3DTrainer": "baseline (3DSAM-adapter)",
@@ -41,13 +48,13 @@ def method_class(trainer: str) -> str:
     return _EPOCHS.sub("", _LIMITED.sub("", trainer))
 
 
-def trainer_name(trainer: str) -> str:
-    """The paper's name of a trainer's method; a class that the paper does not know keeps its own.
+def trainer_name(trainer: str, names: Mapping[str, str] = METHODS) -> str:
+    """The name of a trainer's method; a class that is not listed keeps its own.
 
     A number of epochs in the class's name stays visible; a common limit (``_limited``) does not, as the report states
     the budget once.
     """
-    name = METHODS.get(method_class(trainer))
+    name = names.get(method_class(trainer))
     if name is None:
         return trainer
     epochs = _EPOCHS.search(_LIMITED.sub("", trainer))
@@ -56,22 +63,38 @@ def trainer_name(trainer: str) -> str:
     return f"{name} ({epochs.group(1)} epoch{'' if epochs.group(1) == '1' else 's'})"
 
 
-def system_names(trainer_of: Mapping[str, str]) -> dict[str, str]:
-    """Names of systems with the trainer's class replaced by its method's name.
+def method_names(systems: pd.DataFrame, names: Mapping[str, str] = METHODS) -> dict[tuple[str, str], str]:
+    """(trainer, plans) -> name; methods that would share one, such as two plans of a trainer, add their plans.
 
     Args:
-        trainer_of: System -> its trainer's class.
-
-    Returns:
-        System -> name. Systems that would share a name keep their own.
+        systems: With the columns ``trainer`` and ``plans``.
+        names: Trainer class -> name.
     """
+    methods = list(systems[["trainer", "plans"]].drop_duplicates().itertuples(index=False, name=None))
+    uses = Counter(trainer_name(trainer, names) for trainer, _ in methods)
+    found = {}
+    for trainer, plans in methods:
+        name = trainer_name(trainer, names)
+        found[trainer, plans] = name if uses[name] == 1 else f"{name} ({plans})"
+    return found
+
+
+def system_names(results: BenchmarkResults) -> dict[str, str]:
+    """System -> its method's name with its clicks, such as ``"nnU-Net + 1 click"``; no two are equal."""
+    systems = plain_systems(results)
+    methods = method_names(systems)
     names = {}
-    for system, trainer in trainer_of.items():
-        # A system is named after the method's class also where a limited variant of it was trained.
-        named = trainer if trainer in system else _LIMITED.sub("", trainer)
-        names[system] = system.replace(named, trainer_name(named), 1)
+    for system, row in systems.iterrows():
+        joint = {"none": "", "nearest": f" + {clicks_in_words(row['points'])}"}
+        end = joint.get(row["condition"], f", {clicks_in_words(row['points'])}")
+        names[str(system)] = methods[row["trainer"], row["plans"]] + end
     uses = Counter(names.values())
     return {system: name if uses[name] == 1 else system for system, name in names.items()}
+
+
+def clicks_in_words(number: int) -> str:
+    """``"1 click"``, ``"10 clicks"``."""
+    return f"{number} click{'' if number == 1 else 's'}"
 
 
 def condition_name(condition: str) -> str:

@@ -91,7 +91,7 @@ def case_pictures(results: BenchmarkResults) -> Iterator[CasePicture]:
         UserError: If a file cannot be read, or lies on another grid than the image.
     """
     system = shown_system(results)
-    names = system_names(plain_systems(results)["trainer"].to_dict())
+    names = system_names(results)
     for rank, case in ranked_cases(results, system).items():
         place = _place(results, results.files[system, case], case)
         for shown in dict.fromkeys((system, results.reference)):
@@ -141,7 +141,7 @@ def _label_of(results: BenchmarkResults, prompt: Prompt, files: PictureFiles) ->
         if prompt.label == name or (isinstance(prompt.label, int) and prompt.label in np.atleast_1d(value)):
             return name
     raise UserError(
-        f"Prompt file {files.prompts} asks for label {prompt.label!r}, which was not scored; simulate anew."
+        f"Prompt file {files.prompts} asks for label {prompt.label!r}, which was not scored; simulate them again."
     )
 
 
@@ -166,7 +166,7 @@ def _draw(results: BenchmarkResults, files: PictureFiles, place: _Place, *, titl
         array, grid = read_label_map(path)
         if difference := geometry_difference(geometry, grid):
             raise UserError(
-                f"{path} does not lie on the grid of {files.image}: they differ in {difference}; predict anew."
+                f"{path} does not lie on the grid of {files.image}: they differ in {difference}; predict again."
             )
         masks[name] = np.isin(array, np.atleast_1d(results.labels[place.label]))
     return draw_slices(image_zyx, geometry, place.index_zyx, masks=masks, title=title, show_click=place.clicks > 0)

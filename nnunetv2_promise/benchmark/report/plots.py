@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from nnunetv2_promise.benchmark.report.grouping import case_scores, plain_scores, plain_systems
-from nnunetv2_promise.benchmark.report.names import system_names, trainer_name
+from nnunetv2_promise.benchmark.report.grouping import (
+    METRICS,
+    case_scores,
+    plain_scores,
+    plain_systems,
+    training_scores,
+)
+from nnunetv2_promise.benchmark.report.names import method_names, system_names
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 from nnunetv2_promise.benchmark.statistics import summarize
 
@@ -26,43 +35,50 @@ _LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9
 _MARKERS = "os^Dv<>P"
 _WIDTH = 9.6
 _COLUMNS = 4
-_POINTS_PER_MEDIAN, _MEDIANS = 5, 5
 
 
 def box_plots(results: BenchmarkResults) -> Figure:
     """Dice and NSD of every case, one row for each system."""
-    systems = plain_systems(results)
+    systems, names = plain_systems(results), system_names(results)
+    wrapped = {system: textwrap.fill(names[system], 34) for system in systems.index}
+    colours = {wrapped[system]: KIND_COLOURS[kind] for system, kind in systems["condition"].items()}
     figure = Figure(figsize=(_WIDTH, 1.1 + 0.42 * len(systems)), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    titles = {"dice": "Dice", "nsd": f"NSD (tolerance {results.tolerance_mm:g} mm)"}
-    for panel, (metric, title) in zip(panels, titles.items(), strict=True):
-        wide = case_scores(plain_scores(results), metric).reindex(columns=systems.index)
-        for row, (system, condition) in enumerate(systems["condition"].items()):
-            _box(panel, wide[system].dropna().to_numpy(), row, KIND_COLOURS[condition])
-        panel.set(xlabel=title, xlim=(-0.03, 1.03))
+    for panel, (metric, title) in zip(figure.subplots(1, 2, sharey=True), METRICS.items(), strict=True):
+        wide = case_scores(plain_scores(results), metric).reindex(columns=systems.index).rename(columns=wrapped)
+        common = {"data": wide, "orient": "h", "palette": colours, "ax": panel}
+        with warnings.catch_warnings():
+            # Seaborn 0.13 passes matplotlib 3.11 an argument that is deprecated there.
+            warnings.filterwarnings("ignore", message="vert: bool")
+            sns.boxplot(**common, showfliers=False, width=0.55, fill=False, linewidth=1.3)
+        np.random.seed(0)  # seaborn draws its jitter from the global state
+        sns.stripplot(**common, size=3, alpha=0.5, jitter=0.2)
+        tolerance = f" (tolerance {results.tolerance_mm:g} mm)" if metric == "nsd" else ""
+        panel.set(xlabel=title + tolerance, ylabel="", xlim=(-0.03, 1.03))
         panel.grid(axis="x", alpha=0.25)
-    names = _names(results)
-    panels[0].set_yticks(range(len(systems)), [textwrap.fill(names[system], 34) for system in systems.index])
-    panels[0].set_ylim(len(systems) - 0.4, -0.6)
     return _finished(figure)
 
 
-def paired_lines(results: BenchmarkResults) -> Figure:
-    """Dice of every case under the reference and under each other system, joined by a line."""
-    others = [system for system in plain_systems(results).index if system != results.reference]
-    names = _names(results)
-    wide = case_scores(plain_scores(results), "dice")
-    figure, panels = _grid(len(others), height=2.3)
-    for panel, system in zip(panels, others, strict=True):
-        pairs = wide[[results.reference, system]].dropna()
-        for before, after in pairs.to_numpy():
+def paired_lines(results: BenchmarkResults, pairs: Sequence[tuple[str, str]]) -> Figure | None:
+    """Dice of every case under a baseline and under a system, joined by a line; None without pairs.
+
+    Args:
+        results: Of the benchmark.
+        pairs: (system, baseline) of each panel.
+    """
+    if not pairs:
+        return None
+    names, wide = system_names(results), case_scores(plain_scores(results), "dice")
+    figure, panels = _grid(len(pairs), height=2.3)
+    for panel, (system, baseline) in zip(panels, pairs, strict=True):
+        both = wide[[baseline, system]].dropna()
+        for before, after in both.to_numpy():
             change = after - before
             colour = EQUAL if abs(change) < 0.005 else BETTER if change > 0 else WORSE
             panel.plot((0, 1), (before, after), color=colour, alpha=0.55, linewidth=1, marker="o", markersize=2.5)
-        panel.plot((0, 1), pairs.mean(), color="black", linewidth=2, marker="D", markersize=5)
+        panel.plot((0, 1), both.mean(), color="black", linewidth=2, marker="D", markersize=5)
         panel.set(xlim=(-0.25, 1.25), ylim=(-0.03, 1.03))
-        panel.set_xticks((0, 1), ("reference", "system"))
-        _title(panel, names[system], f"n = {len(pairs)}")
+        panel.set_xticks((0, 1), ("baseline", "system"))
+        _title(panel, names[system], f"against {names[baseline]}, n = {len(both)}")
     _label_outer(panels, ylabel="Dice of a case")
     return _finished(figure)
 
@@ -70,8 +86,9 @@ def paired_lines(results: BenchmarkResults) -> Figure:
 def against_volume(results: BenchmarkResults) -> Figure | None:
     """Dice against the volume of the label in the truth; None if no label has a volume."""
     scores = plain_scores(results)
-    scores = scores[scores["truth_mm3"] > 0]
-    return _scatter(results, scores, "truth_mm3", "volume in the truth (mm³)", logarithmic=True)
+    return _scatter(
+        results, scores[scores["truth_mm3"] > 0], "truth_mm3", "volume in the truth (mm³)", logarithmic=True
+    )
 
 
 def against_click_offset(results: BenchmarkResults) -> Figure | None:
@@ -85,21 +102,40 @@ def against_clicks(results: BenchmarkResults) -> Figure | None:
     """Mean Dice against the number of clicks; None if no trainer was scored with two numbers of clicks."""
     systems = plain_systems(results)
     clicked = systems[systems["condition"] != "none"]
-    counts = sorted(clicked["points"].unique())
-    lines = [(key, rows) for key, rows in clicked.groupby(["trainer", "plans", "condition"], sort=False)]
-    if all(rows["points"].nunique() < 2 for _, rows in lines):
+    lines = {key: rows for key, rows in clicked.groupby(["trainer", "plans", "condition"], sort=False)}
+    if all(rows["points"].nunique() < 2 for rows in lines.values()):
         return None
-    wide = case_scores(plain_scores(results), "dice")
-    figure = Figure(figsize=(_WIDTH, max(3.4, 0.9 + 0.24 * len(lines))), layout="constrained")
+    names, wide = method_names(systems), training_scores(plain_scores(results), "dice")
+    counts = sorted(clicked["points"].unique())
+    curves = {}
+    for (trainer, plans, condition), rows in lines.items():
+        label = names[trainer, plans] + (", cut down by clicks" if condition == "nearest" else "")
+        found = [summarize(wide[system]) for system in rows.index]
+        curves[label] = pd.DataFrame(found).assign(place=[counts.index(points) for points in rows["points"]])
+    figure = curve_figure(curves, xlabel="clicks for each object", ylabel="mean Dice (95 % interval)")
+    figure.axes[0].set_xticks(range(len(counts)), [str(count) for count in counts])
+    return figure
+
+
+def curve_figure(curves: dict[str, pd.DataFrame], *, xlabel: str, ylabel: str) -> Figure:
+    """Means with their intervals, one line for each entry.
+
+    Args:
+        curves: Label -> columns ``place``, ``mean``, ``ci_low``, ``ci_high``.
+        xlabel: Of the axis.
+        ylabel: Of the axis.
+    """
+    figure = Figure(figsize=(_WIDTH, max(3.4, 0.9 + 0.24 * len(curves))), layout="constrained")
     panel = figure.subplots()
-    for number, ((trainer, plans, condition), rows) in enumerate(lines):
-        shift = 0.3 * ((number + 0.5) / len(lines) - 0.5)
-        label = f"{trainer_name(trainer)}{', cut down by clicks' if condition == 'nearest' else ''}"
-        label += f" ({plans})" if clicked[clicked["trainer"] == trainer]["plans"].nunique() > 1 else ""
-        places = [counts.index(points) + shift for points in rows["points"]]
-        _mean_line(panel, places, [wide[system] for system in rows.index], number, label)
-    panel.set_xticks(range(len(counts)), [str(count) for count in counts])
-    panel.set(xlabel="clicks for each object", ylabel="mean Dice (95 % interval)", xlim=(-0.5, len(counts) - 0.5))
+    for number, (label, curve) in enumerate(curves.items()):
+        colour, marker = _style(number)
+        places = curve["place"] + 0.3 * ((number + 0.5) / len(curves) - 0.5)
+        errors = _error_bars(curve["mean"], curve["ci_low"], curve["ci_high"])
+        style = "--" if number >= len(_LINE_COLOURS) else "-"
+        panel.errorbar(
+            places, curve["mean"], yerr=errors, color=colour, marker=marker, linestyle=style, capsize=2, label=label
+        )
+    panel.set(xlabel=xlabel, ylabel=ylabel)
     panel.grid(axis="y", alpha=0.25)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return _finished(figure)
@@ -111,19 +147,17 @@ def robustness(table: pd.DataFrame) -> Figure:
     Args:
         table: From ``tables.robustness_table``.
     """
-    trainers = list(dict.fromkeys(zip(table["trainer"], table["plans"], strict=True)))
-    conditions = list(dict.fromkeys(table["condition"]))
-    height = 1.2 + len(conditions) * max(0.4, 0.16 * len(trainers))
+    names, conditions = list(dict.fromkeys(table["name"])), list(dict.fromkeys(table["condition"]))
+    height = 1.2 + len(conditions) * max(0.4, 0.16 * len(names))
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     panel = figure.subplots()
-    for number, (trainer, plans) in enumerate(trainers):
-        rows = table[(table["trainer"] == trainer) & (table["plans"] == plans)]
-        shift = 0.6 * ((number + 0.5) / len(trainers) - 0.5)
+    for number, name in enumerate(names):
+        rows = table[table["name"] == name]
         colour, marker = _style(number)
+        shift = 0.6 * ((number + 0.5) / len(names) - 0.5)
         places = [conditions.index(condition) + shift for condition in rows["condition"]]
         errors = _error_bars(rows["dice_mean"], rows["dice_ci_low"], rows["dice_ci_high"])
-        label = rows["name"].iloc[0] + (f" ({plans})" if [t for t, _ in trainers].count(trainer) > 1 else "")
-        panel.errorbar(rows["dice_mean"], places, xerr=errors, fmt=marker, color=colour, capsize=2, label=label)
+        panel.errorbar(rows["dice_mean"], places, xerr=errors, fmt=marker, color=colour, capsize=2, label=name)
     panel.set_yticks(range(len(conditions)), conditions)
     panel.set(xlabel="mean Dice (95 % interval)", xlim=(-0.03, 1.03), ylim=(len(conditions) - 0.5, -0.5))
     panel.grid(axis="x", alpha=0.25)
@@ -135,26 +169,27 @@ def _scatter(
     results: BenchmarkResults, scores: pd.DataFrame, column: str, label: str, *, logarithmic: bool = False
 ) -> Figure | None:
     """Dice of every case and label against a column, one panel for each system that has values of it."""
-    systems = plain_systems(results)
+    systems, names = plain_systems(results), system_names(results)
     defined = scores[scores["dice"].notna() & scores[column].notna()]
     shown = [system for system in systems.index if system in set(defined["system"])]
     if not shown:
         return None
-    names = _names(results)
-    figure, panels = _grid(len(shown), height=2.1)
-    for panel, system in zip(panels, shown, strict=True):
-        rows = defined[defined["system"] == system]
-        colour = KIND_COLOURS[systems.loc[system, "condition"]]
-        panel.scatter(rows[column], rows["dice"], s=12, color=colour, alpha=0.6, linewidths=0)
-        panel.plot(*_running_median(rows[column].to_numpy(), rows["dice"].to_numpy()), color="black", linewidth=1.5)
-        panel.set(ylim=(-0.03, 1.03))
-        if logarithmic:
-            _logarithmic(panel, defined[column])
+    grid = sns.relplot(
+        defined, x=column, y="dice", col="system", col_order=shown, col_wrap=min(len(shown), _COLUMNS),
+        hue="condition", palette=KIND_COLOURS, legend=False, height=2.3, aspect=_WIDTH / 2.3 / _COLUMNS,
+        s=14, alpha=0.6, linewidth=0,
+    )  # fmt: skip
+    plt.close(grid.figure)
+    for system, panel in grid.axes_dict.items():
+        panel.set(ylim=(-0.03, 1.03), xlabel="", ylabel="")
         panel.grid(alpha=0.25)
         _title(panel, names[system])
-    _label_outer(panels, ylabel="Dice")
-    figure.supxlabel(label, fontsize="medium")
-    return _finished(figure)
+        if logarithmic:
+            _logarithmic(panel, defined[column])
+    _label_outer(list(grid.axes_dict.values()), ylabel="Dice")
+    grid.figure.supxlabel(label, fontsize="medium")
+    grid.figure.set_layout_engine("constrained")
+    return _finished(grid.figure)
 
 
 def _logarithmic(panel: Axes, values: pd.Series) -> None:
@@ -173,37 +208,6 @@ def _few_ticks(low: float, high: float) -> list[float]:
         if 2 <= len(inside) <= 4:
             return inside
     return sorted({float(f"{end:.2g}") for end in (low, high)})
-
-
-def _running_median(x: NDArray, y: NDArray) -> tuple[list[float], list[float]]:
-    """Medians of groups of equal size along x; empty with too few points for two of them."""
-    groups = min(_MEDIANS, len(x) // _POINTS_PER_MEDIAN)
-    if groups < 2:
-        return [], []
-    parts = np.array_split(np.argsort(x, kind="stable"), groups)
-    return [float(np.median(x[part])) for part in parts], [float(np.median(y[part])) for part in parts]
-
-
-def _box(panel: Axes, values: NDArray, row: int, colour: str) -> None:
-    """A box with its points; jitter is by rank, so that it is the same in every report."""
-    if not values.size:
-        return
-    line = {"color": colour, "linewidth": 1.3}
-    panel.boxplot(
-        values, positions=[row], orientation="horizontal", widths=0.55, showfliers=False, manage_ticks=False,
-        boxprops=line, whiskerprops=line, capprops=line, medianprops={"color": "black", "linewidth": 1.8},
-    )  # fmt: skip
-    jitter = (np.arange(values.size) * 0.618034 % 1 - 0.5) * 0.4
-    panel.scatter(values, row + jitter, s=9, color=colour, alpha=0.5, linewidths=0, zorder=3)
-
-
-def _mean_line(panel: Axes, places: Sequence[float], values: Sequence[pd.Series], number: int, label: str) -> None:
-    found = [summarize(series) for series in values]
-    means = [summary.mean for summary in found]
-    errors = _error_bars(means, [item.ci_low for item in found], [item.ci_high for item in found])
-    colour, marker = _style(number)
-    style = "--" if number >= len(_LINE_COLOURS) else "-"
-    panel.errorbar(places, means, yerr=errors, color=colour, marker=marker, linestyle=style, capsize=2, label=label)
 
 
 def _error_bars(means: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.float64]:
@@ -237,11 +241,7 @@ def _label_outer(panels: Sequence[Axes], *, ylabel: str) -> None:
 
 
 def _title(panel: Axes, *lines: str) -> None:
-    panel.set_title("\n".join(textwrap.fill(line, 28) for line in lines), fontsize=9)
-
-
-def _names(results: BenchmarkResults) -> dict[str, str]:
-    return system_names(plain_systems(results)["trainer"].to_dict())
+    panel.set_title("\n".join(textwrap.fill(line, 30) for line in lines), fontsize=9)
 
 
 def _finished(figure: Figure) -> Figure:

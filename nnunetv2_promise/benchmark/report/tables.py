@@ -1,9 +1,10 @@
-"""The benchmark's tables: the comparison (the paper's Table 1), the ablation (Table 2) and robustness."""
+"""The benchmark's tables: comparison (the paper's Table 1), declared tests, variants (Table 2), objects, robustness."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,34 +18,83 @@ from nnunetv2_promise.benchmark.report.grouping import (
     label_groups,
     plain_scores,
     plain_systems,
+    training_scores,
 )
-from nnunetv2_promise.benchmark.report.names import ABLATIONS, condition_name, method_class, system_names, trainer_name
+from nnunetv2_promise.benchmark.report.names import ABLATIONS, condition_name, method_class, method_names, system_names
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 from nnunetv2_promise.benchmark.statistics import compare, holm, summarize
 
 GIB = 2**30
+BASELINE = "SAMAdapter3DTrainer"
+"""The first row of the paper's Table 2, which its variants are tested against."""
+SIZES_ML = (0.0, 1.0, 5.0, 20.0, np.inf)
+"""Classes of objects by volume."""
 
 
 def comparison_table(results: BenchmarkResults) -> pd.DataFrame:
-    """Table 1: one row for each label group and system, systems in their order.
+    """Table 1: one row for each label group and system, systems in their order; descriptive, nothing is tested.
 
     Returns:
-        Columns ``label``, ``system``, ``name``, ``trainer``, ``plans``, ``condition``, ``points``; for each metric
-        ``_n``, ``_mean``, ``_sd``, ``_ci_low``, ``_ci_high``, and against the reference ``_pairs``, ``_difference``,
-        ``_p``, ``_p_holm``, ``_effect`` (NaN for the reference itself); ``parameters_million``,
-        ``trained_parameters_million``, ``training_hours`` (summed over folds), ``device``, ``peak_memory_gib``,
-        ``seconds_per_case``.
+        Columns ``label``, ``system``, ``name``, ``trainer``, ``plans``, ``condition``, ``points``, ``cases`` (that the
+        trainings hold back), ``clicks`` (mean number for each case); for each metric ``_n``, ``_mean``, ``_sd``,
+        ``_ci_low``, ``_ci_high``; ``hd95_mm`` (mean where defined), ``lesion_f1``, ``false_positive_ml``,
+        ``false_negative_ml`` (means over cases); ``parameters_million``, ``trained_parameters_million``, ``start``,
+        ``steps``, ``patches``, ``training_hours`` (these three are sums over trainings), ``device``,
+        ``peak_memory_gib``, ``seconds_per_case``. What was not measured for every training is NaN.
     """
     systems = plain_systems(results)
-    names = pd.Series(system_names(systems["trainer"].to_dict()), name="name")
+    names = pd.Series(system_names(results), name="name")
     costs = pd.DataFrame([_costs(results, system) for system in systems.itertuples()], index=systems.index)
     parts = []
     for group in label_groups(results):
-        scored = [_score_columns(results, group, metric, list(systems.index)) for metric in METRICS]
-        part = pd.concat([names, systems, *scored, costs], axis=1).rename_axis("system").reset_index()
-        part.insert(0, "label", group)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+        scores = in_group(plain_scores(results), group)
+        columns = [_summaries(scores, metric, list(systems.index)) for metric in METRICS]
+        part = pd.concat([names, systems, _lesions(scores), *columns, costs], axis=1).loc[systems.index]
+        parts.append(part.rename_axis("system").reset_index().assign(label=group))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["label", *(name for name in table.columns if name != "label")]]
+
+
+def primary_table(results: BenchmarkResults) -> pd.DataFrame | None:
+    """The declared comparisons, the only ones that are tested; Holm within one metric and number of clicks.
+
+    Declared are, for each number of clicks N: a promptable method with N clicks against the reference with the same N
+    clicks (cut down by them, if it takes none); and a variant of Table 2 against the baseline of Table 2.
+
+    Returns:
+        Columns ``system``, ``name``, ``baseline``, ``baseline_name``, ``points``, ``metric``, those of
+        ``statistics.Comparison``, ``p_holm`` and ``p_trainings_holm``; over all labels. None without a pair.
+    """
+    names = system_names(results)
+    rows: list[dict[str, Any]] = []
+    wide = {metric: training_scores(plain_scores(results), metric) for metric in METRICS}
+    for system, baseline, points in declared_pairs(results):
+        identity = {"system": system, "name": names[system], "baseline": baseline, "baseline_name": names[baseline]}
+        for metric, scores in wide.items():
+            found = compare(scores[system], scores[baseline])
+            rows.append(identity | {"points": points, "metric": metric} | vars(found))
+    if not rows:
+        return None
+    table = pd.DataFrame(rows)
+    families = table.groupby(["metric", "points"], sort=False)
+    for name in ("p", "p_trainings"):
+        table[f"{name}_holm"] = families[name].transform(holm)
+    return table
+
+
+def declared_pairs(results: BenchmarkResults) -> list[tuple[str, str, int]]:
+    """(system, baseline, number of clicks) of every comparison that is tested; see ``primary_table``."""
+    systems = plain_systems(results)
+    methods = systems["trainer"].map(method_class)
+    reference = systems.loc[results.reference]
+    pairs = []
+    for system, row in systems[systems["condition"] == "clicks"].iterrows():
+        same_clicks = (systems["points"] == row["points"]) & systems["condition"].isin(["clicks", "nearest"])
+        of_reference = (systems["trainer"] == reference["trainer"]) & (systems["plans"] == reference["plans"])
+        of_baseline = (methods == BASELINE) & (methods[system] in ABLATIONS)
+        for found in (of_reference, of_baseline):
+            pairs += [(system, other, int(row["points"])) for other in systems.index[same_clicks & found]]
+    return [pair for pair in dict.fromkeys(pairs) if pair[0] != pair[1]]
 
 
 def ablation_table(results: BenchmarkResults) -> pd.DataFrame | None:
@@ -59,16 +109,42 @@ def ablation_table(results: BenchmarkResults) -> pd.DataFrame | None:
     variants = systems[(systems["condition"] == "clicks") & systems["trainer"].map(method_class).isin(order)]
     if variants["trainer"].map(method_class).nunique() < 2:
         return None
+    names = method_names(variants, ABLATIONS)
     wide = {metric: case_scores(plain_scores(results), metric) for metric in METRICS}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for points in sorted(variants["points"].unique()):
         for system in variants[variants["points"] == points].itertuples():
-            row = rows.setdefault((system.trainer, system.plans), _identity(ABLATIONS, system.trainer, system.plans))
+            key = (system.trainer, system.plans)
+            row = rows.setdefault(key, {"name": names[key], "trainer": system.trainer, "plans": system.plans})
             for metric in METRICS:
-                found = summarize(wide[metric][system.Index])
-                row |= {f"{metric}_{points}_{key}": getattr(found, key) for key in ("n", "mean", "sd")}
-    by_paper = sorted(rows.values(), key=lambda row: order.index(method_class(row["trainer"])))
-    return pd.DataFrame(by_paper)
+                values = wide[metric][system.Index].dropna()
+                found = {"n": len(values), "mean": values.mean(), "sd": values.std(ddof=0)}
+                row |= {f"{metric}_{points}_{key}": value for key, value in found.items()}
+    return pd.DataFrame(sorted(rows.values(), key=lambda row: order.index(method_class(row["trainer"]))))
+
+
+def object_table(results: BenchmarkResults) -> pd.DataFrame | None:
+    """Was the click obeyed? One row for each system and class of volume, after a row over all objects.
+
+    Returns:
+        Columns ``system``, ``name``, ``size``, ``n`` (prompts), ``dice``, ``nsd``, ``wrong_object``, ``holds_click``:
+        means over prompts. None if no prompt was scored alone.
+    """
+    objects = results.objects[results.objects["system"].isin(plain_systems(results).index)]
+    if objects.empty:
+        return None
+    names = system_names(results)
+    labels = [f"{low:g} to {high:g} ml" for low, high in pairwise(SIZES_ML[:-1])]
+    size = pd.cut(objects["volume_ml"], SIZES_ML, labels=[*labels, f"over {SIZES_ML[-2]:g} ml"], right=False)
+    rows = []
+    for system in plain_systems(results).index:
+        own = objects["system"] == system
+        classes = [("all", own), *((str(name), own & (size == name)) for name in size.cat.categories)]
+        for name, chosen in classes:
+            if chosen.any():
+                means = objects.loc[chosen, ["dice", "nsd", "wrong_object", "holds_click"]].astype(float).mean()
+                rows.append({"system": system, "name": names[system], "size": name, "n": int(chosen.sum()), **means})
+    return pd.DataFrame(rows)
 
 
 def robustness_table(results: BenchmarkResults) -> pd.DataFrame | None:
@@ -79,55 +155,66 @@ def robustness_table(results: BenchmarkResults) -> pd.DataFrame | None:
     them, and ``spread`` says how far they lie apart.
 
     Returns:
-        Columns ``name``, ``trainer``, ``plans``, ``condition``, ``n``, ``dice_mean``, ``dice_ci_low``,
-        ``dice_ci_high``, ``spread`` (mean over cases of the standard deviation over seeds, divided by n; NaN without
-        several seeds), ``worst_dice``, ``worst_case``, ``drop`` (mean over cases of the plain click's Dice minus this
-        one's). None if no robustness condition was run.
+        Columns ``name``, ``trainer``, ``plans``, ``condition``, ``n``, ``skipped`` (cases that could not be clicked in
+        that way), ``dice_mean``, ``dice_ci_low``, ``dice_ci_high``, ``spread`` (mean over cases of the standard
+        deviation over seeds, divided by n; NaN without several seeds), ``worst_dice``, ``worst_case``, ``drop`` (mean
+        over cases of the plain click's Dice minus this one's). None if no robustness condition was run.
     """
     rows = []
+    names = method_names(plain_systems(results))
     for (trainer, plans), scores in results.scores.groupby(["trainer", "plans"], sort=False):
         conditions = list(scores["condition"].unique())
         if set(conditions) <= set(PLAIN_CONDITIONS):
             continue
         single = scores[(scores["points"] == 1) & (scores["condition"] != "none")]
-        wide = case_scores(single, "dice", by="condition")
+        wide = training_scores(single, "dice", by="condition")
         plain = next((name for name in ("clicks", "nearest") if name in wide), None)
-        identity = {"name": trainer_name(trainer), "trainer": trainer, "plans": plans}
         reference = wide[plain] if plain else None
         for name, members in _robustness_rows(conditions, plain).items():
-            rows.append(identity | {"condition": name} | _robustness(wide[members], reference))
+            skipped = sum(len(cases) for (way, _), cases in results.skipped.items() if way in members)
+            identity = {"name": names[trainer, plans], "trainer": trainer, "plans": plans, "condition": name}
+            rows.append(identity | {"skipped": skipped} | _robustness(wide[members], reference))
     return pd.DataFrame(rows) if rows else None
 
 
-def _score_columns(results: BenchmarkResults, group: str, metric: str, systems: list[str]) -> pd.DataFrame:
-    """Summary and comparison of each system; the index is the system."""
-    wide = case_scores(in_group(plain_scores(results), group), metric).reindex(columns=systems)
-    summaries = pd.DataFrame([summarize(wide[system]) for system in systems], index=systems)
-    reference = wide[results.reference]
-    others = [system for system in systems if system != results.reference]
-    tests = pd.DataFrame([compare(wide[system], reference) for system in others], index=others)
-    tests = tests.reindex(columns=["pairs", "difference", "p", "effect"])
-    tests.insert(3, "p_holm", holm(tests["p"].to_numpy(dtype=float)))
-    return summaries.join(tests).add_prefix(f"{metric}_").astype({f"{metric}_pairs": "Int64"})
+def _summaries(scores: pd.DataFrame, metric: str, systems: list[str]) -> pd.DataFrame:
+    wide = training_scores(scores, metric).reindex(columns=systems)
+    return pd.DataFrame([summarize(wide[system]) for system in systems], index=systems).add_prefix(f"{metric}_")
+
+
+def _lesions(scores: pd.DataFrame) -> pd.DataFrame:
+    """Cases, and what the lesions of a case's whole mask come to; the index is the system."""
+    found = scores.groupby("system")[["lesions_found", "lesions_missed", "lesions_false"]].sum()
+    twice = 2 * found["lesions_found"]
+    of_case = scores.groupby(["system", "case", "fold", "seed"])
+    volumes = of_case[["false_positive_ml", "false_negative_ml"]].sum().groupby("system").mean()
+    asked = (scores["objects"] * scores["points"]).groupby([scores["system"], scores["case"], scores["fold"]]).mean()
+    return volumes.assign(
+        cases=scores.groupby("system")["case"].nunique(),
+        clicks=asked.groupby("system").mean() * scores["label"].nunique(),
+        hd95_mm=scores.groupby("system")["hd95_mm"].mean(),
+        lesion_f1=twice / (twice + found["lesions_missed"] + found["lesions_false"]).replace(0, np.nan),
+    )
 
 
 def _costs(results: BenchmarkResults, system: Any) -> dict[str, Any]:
-    """What a system costs; what was not measured for every fold is NaN."""
+    """What a system costs; what was not measured for every training is NaN."""
     runs = results.runs[(results.runs["trainer"] == system.trainer) & (results.runs["plans"] == system.plans)]
     timings = results.timings.loc[results.timings["system"] == system.Index, "seconds_per_case"]
-    seconds = runs["train_seconds"].sum(skipna=False) if len(runs) else np.nan
+    sums = {
+        name: runs[name].sum(skipna=False) if len(runs) else np.nan for name in ("train_seconds", "steps", "patches")
+    }
     return {
         "parameters_million": runs["parameters"].max() / 1e6,
         "trained_parameters_million": runs["trained_parameters"].max() / 1e6,
-        "training_hours": seconds / 3600,
+        "start": ", ".join(dict.fromkeys(runs["start"].dropna().astype(str))),
+        "steps": sums["steps"],
+        "patches": sums["patches"],
+        "training_hours": sums["train_seconds"] / 3600,
         "device": ", ".join(dict.fromkeys(runs["device"].dropna().astype(str))),
-        "peak_memory_gib": runs["peak_memory_bytes"].max() / GIB,
-        "seconds_per_case": timings.mean(),
+        "peak_memory_gib": runs["peak_memory_bytes"].max(skipna=False) / GIB,
+        "seconds_per_case": timings.mean(skipna=False),
     }
-
-
-def _identity(names: dict[str, str], trainer: str, plans: str) -> dict[str, Any]:
-    return {"name": names[method_class(trainer)], "trainer": trainer, "plans": plans}
 
 
 def _robustness_rows(conditions: Sequence[str], plain: str | None) -> dict[str, list[str]]:
@@ -143,9 +230,10 @@ def _robustness_rows(conditions: Sequence[str], plain: str | None) -> dict[str, 
 
 def _robustness(wide: pd.DataFrame, plain: pd.Series | None) -> dict[str, Any]:
     """The numbers of one row; ``wide`` has a column for each condition that belongs to it."""
-    of_case = wide.mean(axis=1)
-    found = summarize(of_case)
-    worst = wide.min(axis=1).dropna()
+    of_training = wide.mean(axis=1)
+    found = summarize(of_training)
+    worst = wide.min(axis=1).groupby(level="case").min().dropna()
+    drop = None if plain is None else (plain - of_training).groupby(level="case").mean()
     return {
         "n": found.n,
         "dice_mean": found.mean,
@@ -154,5 +242,5 @@ def _robustness(wide: pd.DataFrame, plain: pd.Series | None) -> dict[str, Any]:
         "spread": wide.std(axis=1, ddof=0).mean() if wide.shape[1] > 1 else np.nan,
         "worst_dice": worst.min() if len(worst) else np.nan,
         "worst_case": worst.idxmin() if len(worst) else "",
-        "drop": np.nan if plain is None else (plain - of_case).mean(),
+        "drop": np.nan if drop is None else drop.mean(),
     }

@@ -1,4 +1,4 @@
-"""Units as jobs: on a real SLURM of one node, and with submitit's local executor."""
+"""Units as jobs on a real SLURM of one node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JOB_SECONDS = 90
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def settings(executor: Any = "slurm", **changed: Any) -> ClusterSettings:
+def settings(**changed: Any) -> ClusterSettings:
     chosen = {
         "partition": None,
         "minutes_per_unit": 5,
@@ -42,12 +42,11 @@ def settings(executor: Any = "slurm", **changed: Any) -> ClusterSettings:
         "parallel": 2,
         "extra": {},
     }
-    return ClusterSettings(executor=executor, **(chosen | changed))
+    return ClusterSettings(**(chosen | changed))
 
 
 def unit(root: Path, trainer: str, fold: str) -> None:
     """A line in ``ran``; does on the first attempt what ``orders`` says."""
-    import os
     import signal
     import time
 
@@ -199,7 +198,7 @@ def test_report_job_names_the_unit_whose_job_died(on_slurm: None, tmp_path: Path
     assert "_" not in submitted.units[0].job_id
     log = Path(submitted.report.log)
     wait(lambda: log.is_file() and "UserError: The job" in log.read_text(), "the report's error", tmp_path)
-    expected = f"The job of B__Plans, fold 0 failed; read {submitted.units[0].log}, mend the cause and run the same"
+    expected = f"The job of B__Plans, fold 0 failed; read {submitted.units[0].log}, fix the cause and run the same"
     assert expected in log.read_text()
     assert not list(tmp_path.glob("*.done"))
 
@@ -242,83 +241,13 @@ def test_slurm_without_its_commands_is_refused(monkeypatch: pytest.MonkeyPatch, 
         start(tmp_path, settings())
 
 
-# Submitit's local executor
-
-
-def test_local_executor_runs_units_and_then_the_report(tmp_path: Path) -> None:
-    submitted = start(tmp_path, settings("local"))
-    assert (tmp_path / "report").read_text() == "A__Plans_0 A__Plans_1 B__Plans_0"
-    assert all(attempts(tmp_path, *each) == ["/somewhere/raw 1"] for each in UNITS)
-    assert [job.name for job in submitted.units] == ["A__Plans, fold 0", "B__Plans, fold 0", "A__Plans, fold 1"]
-    assert "3 jobs and the report are done" in str(submitted)
-    assert load_submitted(tmp_path / "cluster") == submitted
-
-
-def test_local_executor_starts_a_job_anew_that_was_told_to_end(tmp_path: Path) -> None:
-    (tmp_path / "B__Plans_0.orders").write_text("signal")
-    start(tmp_path, settings("local"))
-    assert [len(attempts(tmp_path, *each)) for each in UNITS] == [1, 2, 1]
-
-
-@pytest.mark.parametrize("order", ["fail", "die"])
-def test_local_executor_names_the_job_that_failed(order: str, tmp_path: Path) -> None:
-    (tmp_path / "A__Plans_0.orders").write_text(order)
-    with pytest.raises(UserError, match=r"The job of A__Plans, fold 0 failed; read (\S+), mend the cause") as caught:
-        start(tmp_path, settings("local"))
-    log = Path(str(caught.value).split("read ")[1].split(",")[0])
-    assert order == "die" or "The disk is full" in log.read_text()
-    assert (tmp_path / "A__Plans_1.done").is_file()
-    assert not (tmp_path / "report").exists()
-    start(tmp_path, settings("local"))
-    assert (tmp_path / "report").is_file()
-
-
 def test_failures_are_counted() -> None:
     jobs = [SubmittedJob(f"T, fold {fold}", str(fold), f"log_{fold}") for fold in (3, 4)]
-    expected = "The job of T, fold 3 failed (2 of 5 jobs failed); read log_3, mend the cause and run the same command "
+    expected = "The job of T, fold 3 failed (2 of 5 jobs failed); read log_3, fix the cause and run the same command "
     assert str(failure(jobs, 5)).startswith(expected)
 
 
-def test_local_executor_ends_a_job_that_is_late(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from nnunetv2_promise.benchmark import cluster_local
-
-    monkeypatch.setattr(cluster_local, "ATTEMPTS", 0.01)
-    monkeypatch.setattr(cluster_local, "_SPARE_SECONDS", 0)
-    (tmp_path / "A__Plans_0.orders").write_text("wait")
-    began = time.monotonic()
-    with pytest.raises(UserError, match="The job of A__Plans, fold 0 failed"):
-        start(tmp_path, settings("local"), UNITS[:1])
-    assert time.monotonic() - began < JOB_SECONDS
-
-
-@pytest.mark.parametrize(
-    ("visible", "changed", "places"),
-    [
-        ("", {"cpus": 1, "parallel": 3}, [[], [], []]),
-        ("", {"cpus": 3, "parallel": 9}, [[], []]),
-        ("", {"cpus": 99}, [[]]),
-        ("4,5,7", {"gpus": 1, "parallel": 9}, [[4], [5], [7]]),
-        ("4,5,7", {"gpus": 2, "parallel": 9}, [[4, 5]]),
-        ("4,5,7", {"gpus": 1, "parallel": 2}, [[4], [5]]),
-    ],
-)
-def test_local_jobs_share_processors_and_gpus(
-    visible: str, changed: dict[str, Any], places: list[list[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from nnunetv2_promise.benchmark.cluster_local import _places
-
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert _places(settings("local", **changed)) == places
-
-
-def test_local_job_with_more_gpus_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    with pytest.raises(UserError, match=r"asks for 2 GPU\(s\), and 1 are visible here"):
-        start(tmp_path, settings("local", gpus=2))
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '{"units": [{}], "executor": "slurm", "report": {}}'])
+@pytest.mark.parametrize("content", ["{}", "[]", '{"units": [{}], "report": {}}'])
 def test_jobs_file_of_something_else_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "jobs.json").write_text(content)
     with pytest.raises(UserError, match=r"jobs\.json does not list the jobs of a benchmark"):

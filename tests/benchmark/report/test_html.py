@@ -20,7 +20,7 @@ from nnunetv2_promise.benchmark.report import latex
 from nnunetv2_promise.benchmark.report.explanation import notes
 from nnunetv2_promise.benchmark.report.html import write_report
 from nnunetv2_promise.benchmark.report.plots import against_volume
-from nnunetv2_promise.benchmark.report.tables import comparison_table
+from nnunetv2_promise.benchmark.report.tables import comparison_table, primary_table
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 from nnunetv2_promise.errors import UserError
 
@@ -62,7 +62,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[BenchmarkResults, P
 def test_report_writes_every_file(large: tuple[BenchmarkResults, Path]) -> None:
     _, report = large
     tables = [f"{name}.{ending}" for name in ("table1", "table2") for ending in ("csv", "tex")]
-    expected = {"report.html", "report.json", "scores.csv", "robustness.csv", *tables}
+    expected = {"report.html", "report.json", "scores.csv", "robustness.csv", "tests.csv", *tables}
     assert {path.name for path in report.parent.iterdir()} == expected
 
 
@@ -88,13 +88,12 @@ def test_json_and_csv_hold_the_tables(large: tuple[BenchmarkResults, Path]) -> N
     table = comparison_table(results)
     for row, expected in zip(content["table1"], table.to_dict("records"), strict=True):
         assert row["system"] == expected["system"]
-        assert row["dice_mean"] == expected["dice_mean"]
-    assert content["table1"][0]["dice_p"] is None
-    assert content["table1"][0]["dice_pairs"] is None
-    assert isinstance(content["table1"][1]["dice_pairs"], int)
+        assert row["dice_mean"] == pytest.approx(expected["dice_mean"], abs=1e-12)
+    assert isinstance(content["tests"][0]["pairs"], int)
+    assert content["objects"] is None
     assert content["labels"] == {"kidney": 1, "tumour_core": 2}
     csv = pd.read_csv(report.parent / "table1.csv")
-    np.testing.assert_allclose(csv["nsd_p_holm"], table["nsd_p_holm"], rtol=1e-5)
+    np.testing.assert_allclose(csv["nsd_ci_low"], table["nsd_ci_low"], rtol=1e-5)
     pd.testing.assert_frame_equal(pd.read_csv(report.parent / "scores.csv"), results.scores, check_dtype=False)
 
 
@@ -121,7 +120,7 @@ def test_report_opens_in_a_browser_without_an_error(large: tuple[BenchmarkResult
 def test_latex_compiles(large: tuple[BenchmarkResults, Path], tmp_path: Path) -> None:
     results, report = large
     odd = dataclasses.replace(results, dataset="D_1 & 2 % #~^{}\\$", budget="5 < 6 minutes")
-    latex.write_table1(comparison_table(odd), odd, tmp_path / "odd.tex")
+    latex.write_table1(comparison_table(odd), primary_table(odd), odd, tmp_path / "odd.tex")
     inputs = "".join(
         f"\\input{{{path.as_posix()}}}" for path in (report.parent / "table1.tex", report.parent / "table2.tex")
     )
@@ -136,19 +135,19 @@ def test_latex_compiles(large: tuple[BenchmarkResults, Path], tmp_path: Path) ->
 def test_latex_marks_what_differs_and_the_best(tmp_path: Path) -> None:
     base = np.linspace(0.3, 0.6, 6).tolist()
     scores = rows("nnUNetTrainer", "none", 0, {"A": base})
+    scores += rows("nnUNetTrainer + 1 click", "nearest", 1, {"A": base})
     scores += rows("ProMISeTrainer, 1 click", "clicks", 1, {"A": [x + 0.2 + x / 50 for x in base]})
-    results = make_results(scores, "nnUNetTrainer", labels=("A",), device="NVIDIA H100")
-    latex.write_table1(comparison_table(results), results, tmp_path / "table1.tex")
+    results = make_results(scores, "nnUNetTrainer", labels=("A",))
+    latex.write_table1(comparison_table(results), primary_table(results), results, tmp_path / "table1.tex")
     text = (tmp_path / "table1.tex").read_text(encoding="utf-8")
     (prompted,) = [line for line in text.splitlines() if line.startswith("ProMISe, 1 click &")]
-    assert r"\mathbf{0.659}" in prompted
-    assert r"^{\dagger}" in prompted  # p = 2 / 64
-    assert "GPU hours" in text
-    assert "differs from nnU-Net with $p<0.05$" in text
+    assert r"\textbf{0.659 $\pm$ 0.105$^\dagger$}" in prompted  # p = 2 / 64
+    assert r"$^\dagger$ and $^\ddagger$: differs from its baseline" in text
+    assert r"\toprule" in text
 
 
 def explained(results: BenchmarkResults) -> str:
-    return " ".join(notes(results, comparison_table(results)))
+    return " ".join(notes(results, comparison_table(results), primary_table(results)))
 
 
 def test_report_says_what_was_compared_with_what(large: tuple[BenchmarkResults, Path]) -> None:
@@ -158,19 +157,20 @@ def test_report_says_what_was_compared_with_what(large: tuple[BenchmarkResults, 
     assert "cut down afterwards to the components nearest" in text
     assert "12 cases in 3 folds, 2 labels (kidney, tumour_core)" in text
     assert "Budget: 5 minutes for each training." in text
-    assert "8 of 192 scores are undefined" in text
-    assert "With 12 pairs the tests have little power" in text
+    assert "1 label of a case is not in the truth" in text
+    assert "With 12 pairs the tests over cases have little power" in text
+    assert "the test part of the split in fold 0 and the validation part of the split in folds 1, 2" in text
+    assert "Planning (spacing, intensities, sizes of objects) saw images and label maps of every case" in text
 
 
 def test_report_claims_nothing_that_was_not_done(two_labels: BenchmarkResults) -> None:
     alone = dataclasses.replace(two_labels, systems=["nnUNetTrainer"])
     alone = dataclasses.replace(alone, scores=alone.scores[alone.scores["system"] == "nnUNetTrainer"])
     text = explained(alone)
-    assert "promptable" not in text
-    assert "No test was made" in text
+    assert "promptable. Each" not in text
+    assert "nothing is tested" in text
     many = explained(random_results(("nnUNetTrainer", "UXNet3DTrainer"), cases=30))
     assert "little power" not in many
-    assert "Every score is defined" in many
     assert "promptable method is unequal" not in many
 
 

@@ -41,7 +41,9 @@ def test_diagrams_show_every_system(many_systems: BenchmarkResults) -> None:
     boxes = plots.box_plots(results)
     assert [label.get_text() for label in boxes.axes[0].get_yticklabels()][:2] == ["nnU-Net", "nnU-Net + 1 click"]
     assert len(boxes.axes[0].get_yticks()) == len(results.systems)
-    assert len([axes for axes in plots.paired_lines(results).axes if axes.axison]) == len(results.systems) - 1
+    lines = plots.paired_lines(results, [(system, results.reference) for system in results.systems[1:]])
+    assert lines is not None
+    assert len([axes for axes in lines.axes if axes.axison]) == len(results.systems) - 1
     volume = plots.against_volume(results)
     assert volume is not None
     assert {axes.get_xscale() for axes in volume.axes if axes.axison} == {"log"}
@@ -54,7 +56,9 @@ def test_diagrams_show_every_system(many_systems: BenchmarkResults) -> None:
 
 
 def test_paired_lines_join_the_two_scores_of_a_case(two_labels: BenchmarkResults) -> None:
-    (panel,) = plots.paired_lines(two_labels).axes
+    figure = plots.paired_lines(two_labels, [("ProMISeTrainer, 1 click", "nnUNetTrainer")])
+    assert figure is not None
+    (panel,) = figure.axes
     drawn = [tuple(np.round(line.get_ydata().astype(float), 6)) for line in panel.lines]
     assert drawn == [(0.3, 0.3), (0.6, 0.8), (0.6, 0.9), (0.5, 0.666667)]
     assert [line.get_color() for line in panel.lines[:3]] == [plots.EQUAL, plots.BETTER, plots.BETTER]
@@ -63,6 +67,7 @@ def test_paired_lines_join_the_two_scores_of_a_case(two_labels: BenchmarkResults
 def test_diagrams_without_data_are_left_out() -> None:
     results = random_results(("nnUNetTrainer", "ProMISeTrainer"))
     assert plots.against_clicks(results) is None
+    assert plots.paired_lines(results, []) is None
     unclicked = dataclasses.replace(results, scores=results.scores.assign(click_offset_mm=NAN, truth_mm3=0.0))
     assert plots.against_click_offset(unclicked) is None
     assert plots.against_volume(unclicked) is None

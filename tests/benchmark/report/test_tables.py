@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,13 +11,18 @@ import pytest
 from synthetic_benchmark import make_results, rows, two_label_results
 
 from nnunetv2_promise.benchmark.report import latex
-from nnunetv2_promise.benchmark.report.html_tables import number, p_value, signed
 from nnunetv2_promise.benchmark.report.names import condition_name, system_names, trainer_name
-from nnunetv2_promise.benchmark.report.tables import ablation_table, comparison_table, robustness_table
+from nnunetv2_promise.benchmark.report.shown import clicks_of, mean_and_sd, number, p_value, share, signed, span
+from nnunetv2_promise.benchmark.report.tables import (
+    ablation_table,
+    comparison_table,
+    declared_pairs,
+    object_table,
+    primary_table,
+    robustness_table,
+)
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PDFLATEX = shutil.which("pdflatex")
 NAN = math.nan
 
 
@@ -54,40 +58,133 @@ def test_score_of_a_case_is_the_mean_over_its_defined_labels(two_labels: Benchma
     assert picked(comparison_table(two_labels), label="B", system="nnUNetTrainer")["dice_n"] == 2
 
 
-def test_comparison_against_the_reference(two_labels: BenchmarkResults) -> None:
-    table = comparison_table(two_labels)
-    row = picked(table, label="all labels", system="ProMISeTrainer, 1 click")
-    assert row["dice_pairs"] == 3
-    assert row["dice_difference"] == pytest.approx((0.0 + 0.2 + 0.3) / 3)
-    assert row["dice_p"] == row["dice_p_holm"] == pytest.approx(0.5)  # two differences, both positive
-    assert row["dice_effect"] == 1.0
-    of_b = picked(table, label="B", system="ProMISeTrainer, 1 click")
-    assert (of_b["dice_pairs"], of_b["dice_effect"]) == (2, -1.0)
-    reference = table[table["system"] == "nnUNetTrainer"]
-    assert reference[["dice_pairs", "dice_difference", "dice_p", "dice_p_holm", "dice_effect"]].isna().all(axis=None)
+def prompted(dice: dict[str, list[float]], points: int = 1, trainer: str = "ProMISeTrainer") -> list[dict]:
+    return rows(f"{trainer}, {points} click", "clicks", points, dice)
 
 
-def test_holm_is_over_the_systems_of_one_group_and_metric() -> None:
+def restricted(dice: dict[str, list[float]], points: int = 1) -> list[dict]:
+    return rows(f"nnUNetTrainer + {points} click", "nearest", points, dice)
+
+
+def test_declared_are_promptable_methods_against_the_reference_with_the_same_clicks() -> None:
+    scores = rows("nnUNetTrainer", "none", 0, {"A": [0.1, 0.1]}) + rows("UXNet3DTrainer", "none", 0, {"A": [0.1, 0.1]})
+    for points in (1, 10):
+        scores += restricted({"A": [0.5, 0.5]}, points)
+        for trainer in ("ProMISeTrainer", "SAMAdapter3DTrainer", "MyTrainer"):
+            scores += prompted({"A": [0.6, 0.7]}, points, trainer)
+    pairs = declared_pairs(make_results(scores, "nnUNetTrainer", labels=("A",)))
+    expected = []
+    for points in (1, 10):
+        reference, baseline = f"nnUNetTrainer + {points} click", f"SAMAdapter3DTrainer, {points} click"
+        expected += [(f"ProMISeTrainer, {points} click", other, points) for other in (reference, baseline)]
+        expected += [(baseline, reference, points), (f"MyTrainer, {points} click", reference, points)]
+    assert sorted(pairs) == sorted(expected)
+
+
+def test_primary_comparison_by_hand() -> None:
+    scores = rows("nnUNetTrainer", "none", 0, {"A": [0.9, 0.9, 0.9], "B": [0.9, 0.9, NAN]})
+    scores += restricted({"A": [0.2, 0.4, 0.6], "B": [0.4, 0.8, NAN]})
+    scores += prompted({"A": [0.3, 0.8, 0.9], "B": [0.3, 0.8, NAN]})
+    table = primary_table(make_results(scores, "nnUNetTrainer", labels=("A", "B")))
+    assert table is not None
+    row = picked(table, metric="dice")
+    assert (row["name"], row["baseline_name"]) == ("ProMISe, 1 click", "nnU-Net + 1 click")
+    assert row["pairs"] == 3
+    assert row["difference"] == pytest.approx((0.0 + 0.2 + 0.3) / 3)
+    assert (row["better"], row["equal"], row["worse"]) == (2, 1, 0)
+    assert row["p"] == row["p_holm"] == pytest.approx(0.5)  # two differences, both positive
+    assert row["effect"] == 1.0
+    assert row["ci_low"] <= row["difference"] <= row["ci_high"]
+
+
+def test_what_is_falsely_found_of_an_absent_label_makes_no_difference_between_equal_masks() -> None:
+    """Averaged over different label sets, equal systems had an effect of 1."""
+    found = rows("nnUNetTrainer + 1 click", "nearest", 1, {"A": [0.5, 0.6, 0.7], "B": [0.0, 0.0, 0.0]})
+    for row in found:
+        row["truth_mm3"] = 0.0 if row["label"] == "B" else 100.0
+    scores = (
+        rows("nnUNetTrainer", "none", 0, {"A": [0.5, 0.6, 0.7]})
+        + found
+        + prompted({"A": [0.5, 0.6, 0.7], "B": [NAN] * 3})
+    )
+    table = primary_table(make_results(scores, "nnUNetTrainer", labels=("A", "B")))
+    assert table is not None
+    row = picked(table, metric="dice")
+    assert (row["difference"], row["equal"], row["effect"]) == (0, 3, 0)
+
+
+def test_more_numbers_of_clicks_change_no_p() -> None:
+    base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    better = [x + y for x, y in zip(base, [0.01, 0.02, 0.03, 0.04, 0.05, 0.06], strict=True)]
+
+    def table(points: tuple[int, ...]) -> pd.DataFrame:
+        scores = rows("nnUNetTrainer", "none", 0, {"A": base})
+        for clicks in points:
+            scores += restricted({"A": base}, clicks) + prompted({"A": better}, clicks)
+        found = primary_table(make_results(scores, "nnUNetTrainer", labels=("A",)))
+        assert found is not None
+        return found[(found["metric"] == "dice") & (found["points"] == 1)]
+
+    assert table((1,))["p_holm"].item() == table((1, 3, 5))["p_holm"].item() == pytest.approx(2 / 64)
+
+
+def test_holm_is_over_the_declared_comparisons_of_one_metric() -> None:
     base = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     shifts = {
         "ProMISeTrainer": [0.01, 0.02, 0.03, 0.04, 0.05, 0.06],
-        "UXNet3DTrainer": [-0.01, 0.02, 0.03, 0.04, 0.05, 0.06],
+        "MyTrainer": [-0.01, 0.02, 0.03, 0.04, 0.05, 0.06],
     }
-    scores = rows("nnUNetTrainer", "none", 0, {"A": base})
+    scores = rows("nnUNetTrainer", "none", 0, {"A": base}) + restricted({"A": base})
     for trainer, shift in shifts.items():
-        scores += rows(trainer, "none", 0, {"A": [x + y for x, y in zip(base, shift, strict=True)]})
-    table = comparison_table(make_results(scores, "nnUNetTrainer", labels=("A",)))
-    first, second = (picked(table, system=name) for name in shifts)
-    assert (first["dice_p"], second["dice_p"]) == pytest.approx((2 / 64, 4 / 64))
-    assert (first["dice_p_holm"], second["dice_p_holm"]) == pytest.approx((4 / 64, 4 / 64))
+        scores += prompted({"A": [x + y for x, y in zip(base, shift, strict=True)]}, 1, trainer)
+    table = primary_table(make_results(scores, "nnUNetTrainer", labels=("A",)))
+    assert table is not None
+    first, second = (picked(table, system=f"{name}, 1 click", metric="dice") for name in shifts)
+    assert (first["p"], second["p"]) == pytest.approx((2 / 64, 4 / 64))
+    assert (first["p_holm"], second["p_holm"]) == pytest.approx((4 / 64, 4 / 64))
+
+
+def test_nothing_is_tested_that_was_not_declared() -> None:
+    scores = rows("nnUNetTrainer", "none", 0, {"A": [0.1, 0.2]}) + rows("UXNet3DTrainer", "none", 0, {"A": [0.5, 0.6]})
+    assert primary_table(make_results(scores, "nnUNetTrainer", labels=("A",))) is None
+
+
+def test_objects_by_size_and_whether_the_click_was_obeyed(two_labels: BenchmarkResults) -> None:
+    name = "ProMISeTrainer, 1 click"
+    identity = {"system": name, "trainer": "ProMISeTrainer", "plans": "P", "condition": "clicks", "points": 1}
+    scored = [(0.5, 0.9, False, True), (2.0, 0.7, False, True), (2.0, 0.1, True, False), (50.0, 0.8, False, True)]
+    objects = pd.DataFrame(
+        [
+            identity | {"fold": 0, "seed": 0, "case": "a", "label": "A", "object": n, "volume_ml": volume, "dice": dice,
+                        "nsd": dice, "wrong_object": wrong, "holds_click": holds}
+            for n, (volume, dice, wrong, holds) in enumerate(scored)
+        ]
+    )  # fmt: skip
+    table = object_table(dataclasses.replace(two_labels, objects=objects))
+    assert table is not None
+    assert list(table["size"]) == ["all", "0 to 1 ml", "1 to 5 ml", "over 20 ml"]
+    np.testing.assert_allclose(table["dice"], [2.5 / 4, 0.9, 0.4, 0.8])
+    np.testing.assert_allclose(table["wrong_object"], [0.25, 0, 0.5, 0])
+    np.testing.assert_allclose(table["holds_click"], [0.75, 1, 0.5, 1])
+    assert object_table(two_labels) is None
+
+
+def test_lesions_are_counted_over_all_cases(two_labels: BenchmarkResults) -> None:
+    scores = two_labels.scores.assign(lesions_found=2, lesions_missed=1, lesions_false=3, false_positive_ml=0.25)
+    row = picked(
+        comparison_table(dataclasses.replace(two_labels, scores=scores)), label="all labels", system="nnUNetTrainer"
+    )
+    assert row["lesion_f1"] == pytest.approx(4 / 8)
+    assert row["false_positive_ml"] == pytest.approx(0.5)  # of two labels
 
 
 def test_costs_are_summed_and_converted(two_labels: BenchmarkResults) -> None:
     runs = two_labels.runs.copy()
     runs.loc[runs["fold"] == 1, "peak_memory_bytes"] = 3 * 2**30
+    runs = pd.concat([runs, runs.assign(seed=1)])
     row = comparison_table(dataclasses.replace(two_labels, runs=runs)).iloc[0]
     assert (row["parameters_million"], row["trained_parameters_million"]) == (30, 20)
-    assert (row["training_hours"], row["peak_memory_gib"], row["seconds_per_case"]) == (2, 3, 3)
+    assert (row["training_hours"], row["peak_memory_gib"], row["seconds_per_case"]) == (4, 3, 3)
     assert row["device"] == "cpu"
 
 
@@ -97,6 +194,8 @@ def test_hours_that_were_not_measured_for_every_fold_are_undefined(two_labels: B
     table = comparison_table(dataclasses.replace(two_labels, runs=runs))
     assert math.isnan(table["training_hours"].iloc[0])
     assert table["training_hours"].iloc[1] == 2
+    runs["peak_memory_bytes"] = runs["peak_memory_bytes"].where(runs["fold"] == 0)
+    assert comparison_table(dataclasses.replace(two_labels, runs=runs))["peak_memory_gib"].isna().all()
     without = dataclasses.replace(two_labels, runs=runs.iloc[:0], timings=two_labels.timings.iloc[:0])
     assert comparison_table(without)[["training_hours", "parameters_million", "seconds_per_case"]].isna().all(axis=None)
 
@@ -153,7 +252,7 @@ def test_ablation_has_the_papers_rows_and_a_column_for_each_number_of_clicks() -
     np.testing.assert_allclose(table["dice_1_mean"], [0.3, 0.6, 0.7])
     np.testing.assert_allclose(table["dice_1_sd"], [0.1, 0, 0.1], atol=1e-12)
     np.testing.assert_allclose(table["dice_10_mean"], [0.5, NAN, 0.9])
-    assert latex.clicks_of(table) == [1, 10]
+    assert clicks_of(table) == [1, 10]
 
 
 @pytest.mark.parametrize(
@@ -170,13 +269,20 @@ def test_trainers_have_the_papers_names(trainer: str, name: str) -> None:
     assert trainer_name(trainer) == name
 
 
-def test_systems_keep_names_that_would_be_shared() -> None:
-    trainers = {"nnUNetTrainer + 1 click": "nnUNetTrainer_limited", "MyTrainer": "MyTrainer", "other": "ProMISeTrainer"}
-    assert system_names(trainers) == {
-        "nnUNetTrainer + 1 click": "nnU-Net + 1 click", "MyTrainer": "MyTrainer", "other": "other",
-    }  # fmt: skip
-    shared = {"ProMISeTrainer_limited": "ProMISeTrainer_limited", "ProMISeTrainer": "ProMISeTrainer"}
-    assert system_names(shared) == {name: name for name in shared}
+def test_two_plans_of_a_trainer_have_two_names() -> None:
+    scores = []
+    for plans in ("PlansA", "PlansB"):
+        scores += rows(f"ProMISeTrainer ({plans}), 1 click", "clicks", 1, {"A": [0.5, 0.6]}, plans=plans)
+        scores += rows(f"ProMISeTrainer ({plans}), 1 click", "border", 1, {"A": [0.4, 0.6]}, plans=plans)
+        scores += rows(f"SAMAdapter3DTrainer ({plans}), 1 click", "clicks", 1, {"A": [0.5, 0.6]}, plans=plans)
+    results = make_results(scores, "ProMISeTrainer (PlansA), 1 click", labels=("A",))
+    names = [f"{name} ({plans})" for plans in ("PlansA", "PlansB") for name in ("ProMISe", "3DSAM-adapter")]
+    assert sorted(system_names(results).values()) == sorted(f"{name}, 1 click" for name in names)
+    variants, moved = ablation_table(results), robustness_table(results)
+    assert variants is not None
+    assert moved is not None
+    assert variants["name"].is_unique
+    assert set(moved["name"]) == {"ProMISe (PlansA)", "ProMISe (PlansB)"}
 
 
 def test_conditions_have_plain_names() -> None:
@@ -201,10 +307,10 @@ def test_latex_is_escaped(text: str, escaped: str) -> None:
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
-        (latex.score(0.81234, 0.1, best=0.9), r"$0.812 \pm 0.100$"),
-        (latex.score(0.9, 0.1, best=0.9, mark=r"\dagger"), r"$\mathbf{0.900} \pm 0.100^{\dagger}$"),
-        (latex.score(0.8999, 0.1, best=0.9), r"$\mathbf{0.900} \pm 0.100$"),
-        (latex.score(NAN, NAN, best=0.9), "--"),
+        (mean_and_sd(0.81234, 0.1), "0.812 ± 0.100"),
+        (mean_and_sd(NAN, NAN), "–"),
+        (span(-0.1, 0.2, signs=True), "−0.100 to +0.200"),
+        (share(0.255), "25.5 %"),
         (p_value(0.0004), "< 0.001"),
         (p_value(0.25), "0.250"),
         (signed(-0.0001), "0.000"),
@@ -215,16 +321,3 @@ def test_latex_is_escaped(text: str, escaped: str) -> None:
 )
 def test_cells(cell: str, text: str) -> None:
     assert cell == text
-
-
-@pytest.mark.parametrize(
-    ("devices", "heading"),
-    [
-        (["cpu"], "CPU hours"),
-        (["NVIDIA H100", "NVIDIA A100"], "GPU hours"),
-        (["cpu", "NVIDIA H100"], "Hours"),
-        ([""], "Hours"),
-    ],
-)
-def test_hours_are_named_after_the_device(devices: list[str], heading: str) -> None:
-    assert latex.hours_heading(devices) == heading
