@@ -137,6 +137,7 @@ class SwinUNETRTrainer(ComparisonTrainer):
             self.print_to_log_file(f"{SWIN_WEIGHTS_VARIABLE} is not set: every part is trained from scratch.")
         elif not self.weights_come_from_checkpoint:
             load_self_supervised(self.bare_network, Path(path))
+            self.start_weights = "self-supervised weights"
             self.print_to_log_file(f"Self-supervised weights: {path}")
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:

@@ -1,4 +1,4 @@
-"""Trainings of a given number of minutes or epochs, so that methods can be compared at equal cost."""
+"""Trainings of a given number of minutes, patches or epochs, so that methods can be compared at equal cost."""
 
 from __future__ import annotations
 
@@ -19,30 +19,45 @@ from nnunetv2_promise.trainers.promise import ProMISeTrainer
 from nnunetv2_promise.trainers.restartable import RestartableTraining
 
 MINUTES_VARIABLE = "nnUNet_promise_minutes"
+PATCHES_VARIABLE = "nnUNet_promise_patches"
 EPOCHS_VARIABLE = "nnUNet_promise_epochs"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may cost: minutes or epochs, the other is None."""
+    """What a training may cost: minutes, patches that it sees, or epochs; the others are None."""
 
     minutes: float | None = None
+    patches: int | None = None
     epochs: int | None = None
 
 
 def budget_from_environment() -> Budget:
-    """The budget that ``nnUNet_promise_minutes`` or ``nnUNet_promise_epochs`` gives.
+    """The budget that ``nnUNet_promise_minutes``, ``nnUNet_promise_patches`` or ``nnUNet_promise_epochs`` gives.
 
     Raises:
-        UserError: If neither or both are set, or the one that is set is not a positive number or not a whole one.
+        UserError: If none or several are set, or the one that is set is not a positive number, whole but for minutes.
     """
-    minutes, epochs = os.environ.get(MINUTES_VARIABLE, ""), os.environ.get(EPOCHS_VARIABLE, "")
-    if bool(minutes) == bool(epochs):
-        which = "both are set" if minutes else "neither is set"
-        raise UserError(
-            f"{MINUTES_VARIABLE} and {EPOCHS_VARIABLE}: {which}; set one of these variables to what training may take."
+    given = {
+        name: os.environ.get(variable, "")
+        for name, variable in (
+            ("minutes", MINUTES_VARIABLE),
+            ("patches", PATCHES_VARIABLE),
+            ("epochs", EPOCHS_VARIABLE),
         )
-    return Budget(minutes=_minutes(minutes)) if minutes else Budget(epochs=_epochs(epochs))
+    }
+    given = {name: value for name, value in given.items() if value}
+    if len(given) != 1:
+        which = "several are set" if given else "none is set"
+        raise UserError(
+            f"{MINUTES_VARIABLE}, {PATCHES_VARIABLE} and {EPOCHS_VARIABLE}: {which}; set one of these "
+            "variables to what training may take."
+        )
+    ((name, value),) = given.items()
+    if name == "minutes":
+        return Budget(minutes=_minutes(value))
+    variable = PATCHES_VARIABLE if name == "patches" else EPOCHS_VARIABLE
+    return Budget(**{name: _whole(value, variable, name)})
 
 
 def _minutes(value: str) -> float:
@@ -55,9 +70,9 @@ def _minutes(value: str) -> float:
     return minutes
 
 
-def _epochs(value: str) -> int:
+def _whole(value: str, variable: str, what: str) -> int:
     if not (value.isascii() and value.isdigit() and int(value)):
-        raise UserError(f"{EPOCHS_VARIABLE} is '{value}'; set it to a whole number of epochs, 1 or more.")
+        raise UserError(f"{variable} is '{value}'; set it to a whole number of {what}, 1 or more.")
     return int(value)
 
 
@@ -69,6 +84,8 @@ class LimitedTraining(RestartableTraining):
     """A training within a budget that the environment gives, with a full learning rate schedule.
 
     Epochs: that many, all else is the trainer's own.
+
+    Patches: the number of epochs is fixed, each has its share of the steps that make up so many patches.
 
     Minutes: the number of epochs is fixed; their length follows the time that the last one took, so that training ends
     on time whatever else the machine does. Validation between epochs is kept short and comes out of the same minutes. A
@@ -87,11 +104,16 @@ class LimitedTraining(RestartableTraining):
         """Fix the number of epochs before the learning rate schedule is made; save at least each twentieth."""
         self.budget = budget_from_environment()
         self.num_epochs = self.budget.epochs or self.timed_epochs
+        if self.budget.patches is not None:
+            steps = math.ceil(self.budget.patches / self.configuration_manager.batch_size)
+            self.num_epochs = min(self.timed_epochs, steps)
         self.save_every = min(self.save_every, max(1, self.num_epochs // 20))
         super().initialize()
 
     def length_in_words(self) -> str:
-        """The minutes, since the number of iterations follows the machine; else as usual."""
+        """The budget, since the number of iterations follows it; else as usual."""
+        if self.budget.patches is not None:
+            return f"{self.budget.patches} patches"
         if self.budget.minutes is None:
             return super().length_in_words()
         return f"{self.budget.minutes:g} minutes"
@@ -120,9 +142,14 @@ class LimitedTraining(RestartableTraining):
         self.deadline = monotonic() + 60 * self.budget.minutes * (1 - self.current_epoch / self.num_epochs)
 
     def on_epoch_start(self) -> None:
-        """Fit the epoch into its share of the time that is left."""
+        """Fit the epoch into its share of the time that is left, or of the patches."""
         if self.budget.minutes is not None:
             self._fit_epoch(monotonic())
+        if self.budget.patches is not None:
+            processes = distributed.get_world_size() if self.is_ddp else 1
+            steps = math.ceil(self.budget.patches / (self.batch_size * processes))
+            begun, ended = (steps * epoch // self.num_epochs for epoch in (self.current_epoch, self.current_epoch + 1))
+            self.num_iterations_per_epoch = max(1, ended - begun)
         super().on_epoch_start()
 
     def _fit_epoch(self, now: float) -> None:

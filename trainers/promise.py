@@ -129,6 +129,7 @@ class ProMISeTrainer(RestartableTraining):
         elif not self.weights_come_from_checkpoint:
             path = find_sam_weights(checkpoint)
             load_sam_encoder(network, path)
+            self.start_weights = f"SAM {checkpoint}"
             self.print_to_log_file(f"SAM weights: {path}")
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:

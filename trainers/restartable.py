@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +13,26 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
-from nnunetv2_promise.dataset.splits import require_split
-from nnunetv2_promise.training.plan_changes import check_same_plans
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.training.records import note_epoch, note_training
 from nnunetv2_promise.training.seeding import seed_everything
+
+SEED_VARIABLE = "nnUNet_promise_seed"
+"""Environment variable with the training's seed, for several trainings of one fold."""
+
+
+def seed_from_environment(default: int) -> int:
+    """The seed that ``nnUNet_promise_seed`` gives, or the trainer's own.
+
+    Raises:
+        UserError: If it is not a whole number from 0.
+    """
+    value = os.environ.get(SEED_VARIABLE, "")
+    if not value:
+        return default
+    if not (value.isascii() and value.isdigit()):
+        raise UserError(f"{SEED_VARIABLE} is '{value}'; set it to a whole number, 0 or more.")
+    return int(value)
 
 
 class RestartableTraining(nnUNetTrainer):
@@ -25,11 +41,17 @@ class RestartableTraining(nnUNetTrainer):
     Exactly so on a CPU with ``nnUNet_n_proc_DA=0``; elsewhere the order of sums differs and loading is a race.
     """
 
-    seed: ClassVar[int] = 0
     _best_ema: float | None
+    is_ddp: bool
+    batch_size: int
+    local_rank: int
+
+    seed: int = 0
+    start_weights: str = "random weights"
 
     def initialize(self) -> None:
         """Seed, then build."""
+        self.seed = seed_from_environment(self.seed)
         seed_everything(self.seed, self.fold, "network")
         super().initialize()
 
@@ -54,9 +76,11 @@ class RestartableTraining(nnUNetTrainer):
         return super().do_split()
 
     def on_train_start(self) -> None:
-        """Seed the data loading, then nnU-Net's start."""
+        """Seed the data loading, then nnU-Net's start; note which cases the model sees."""
         seed_everything(self.seed, self.fold, self.local_rank, "data", self.current_epoch)
         super().on_train_start()
+        if self.local_rank == 0:
+            note_training(self, seed=self.seed, start=self.start_weights)
 
     def on_epoch_start(self) -> None:
         """Seed by the epoch's number, so that a resumed training draws what an undisturbed one draws."""
@@ -92,15 +116,11 @@ class RestartableTraining(nnUNetTrainer):
         if self._best_ema is not None and np.isnan(self._best_ema):
             self._best_ema = None
 
-    def _require_same_plans(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        checkpoint, name = filename_or_checkpoint, "The checkpoint"
-        if isinstance(checkpoint, str):
-            name = checkpoint
-            # Mapped: nnU-Net reads the weights again, and only the plans are needed here.
-            checkpoint = torch.load(name, map_location="cpu", weights_only=False, mmap=True)
-        begun_with = checkpoint.get("init_args", {}).get("plans")
-        if begun_with is not None:
-            check_same_plans(begun_with, self.plans_manager.plans, self.configuration_name, checkpoint=name)
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        """nnU-Net's end of an epoch, whose steps are noted."""
+        super().on_train_epoch_end(train_outputs)
+        if self.local_rank == 0:
+            note_epoch(self, len(train_outputs))
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, written under another name and renamed, so that a kill leaves the previous one.

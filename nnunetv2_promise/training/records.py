@@ -6,9 +6,15 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nnunetv2_promise.files import atomic_path, write_json
+from torch import distributed
+
+from nnunetv2_promise.files import atomic_path, read_json, write_json
 from nnunetv2_promise.training.trainer_protocol import PromptTraining
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 PACKAGES = ("nnunetv2-promise", "nnunetv2", "torch", "batchgenerators", "batchgeneratorsv2", "monai", "numpy")
 _KNOBS = (
@@ -20,6 +26,43 @@ _KNOBS = (
     "click_weight",
     "zoom_share",
 )
+
+
+TRAINING_RECORD = "training_record.json"
+"""In a fold's folder: which cases the model was trained and validated on, and how many steps it took."""
+
+
+def note_training(trainer: nnUNetTrainer, *, seed: int, start: str) -> None:
+    """Start or resume the record of a training: cases, seed, start weights, batch size; epochs are noted one by one.
+
+    A resumed training keeps what is noted of earlier epochs.
+
+    Args:
+        trainer: At the start of its training.
+        seed: Of the training.
+        start: Which weights it starts from, in words.
+    """
+    train, validation = trainer.do_split()
+    record: dict[str, Any] = {
+        "train": sorted(map(str, train)),
+        "validation": sorted(map(str, validation)),
+        "seed": seed,
+        "start": "given weights" if "-pretrained_weights" in sys.argv else start,
+        "batch_size": trainer.batch_size * (distributed.get_world_size() if trainer.is_ddp else 1),
+        "steps": [],
+    }
+    file = Path(trainer.output_folder, TRAINING_RECORD)
+    if trainer.current_epoch and file.is_file():
+        before = read_json(file)
+        record |= {"start": before["start"], "steps": before["steps"][: trainer.current_epoch]}
+    write_json(record, file)
+
+
+def note_epoch(trainer: nnUNetTrainer, steps: int) -> None:
+    """Add the steps of the current epoch to the record."""
+    file = Path(trainer.output_folder, TRAINING_RECORD)
+    record = read_json(file)
+    write_json({**record, "steps": [*record["steps"][: trainer.current_epoch], steps]}, file)
 
 
 def write_run_record(trainer: PromptTraining) -> None:

@@ -15,7 +15,13 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_promise import trainers
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.trainers import limited
-from nnunetv2_promise.trainers.limited import EPOCHS_VARIABLE, MINUTES_VARIABLE, Budget, budget_from_environment
+from nnunetv2_promise.trainers.limited import (
+    EPOCHS_VARIABLE,
+    MINUTES_VARIABLE,
+    PATCHES_VARIABLE,
+    Budget,
+    budget_from_environment,
+)
 
 LIMITED = [name for name in trainers.__all__ if name.endswith("_limited")]
 SMALL_UNET = {
@@ -94,19 +100,22 @@ def test_every_system_of_the_tables_has_a_limited_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "epochs", "reason"),
+    ("minutes", "epochs", "patches", "reason"),
     [
-        ("", "", "neither is set"),
-        ("5", "5", "both are set"),
-        *((value, "", f"{MINUTES_VARIABLE} is '{value}'") for value in ("soon", "-1", "0", "nan", "inf")),
-        *(("", value, f"{EPOCHS_VARIABLE} is '{value}'") for value in ("many", "-1", "0", "1.5", "²", " ")),
+        ("", "", "", "none is set"),
+        ("5", "5", "", "several are set"),
+        ("", "5", "5", "several are set"),
+        *((value, "", "", f"{MINUTES_VARIABLE} is '{value}'") for value in ("soon", "-1", "0", "nan", "inf")),
+        *(("", value, "", f"{EPOCHS_VARIABLE} is '{value}'") for value in ("many", "-1", "0", "1.5", "²", " ")),
+        *(("", "", value, f"{PATCHES_VARIABLE} is '{value}'") for value in ("0", "1.5")),
     ],
 )
 def test_budget_must_be_one_positive_number(
-    minutes: str, epochs: str, reason: str, monkeypatch: pytest.MonkeyPatch
+    minutes: str, epochs: str, patches: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MINUTES_VARIABLE, minutes)
     monkeypatch.setenv(EPOCHS_VARIABLE, epochs)
+    monkeypatch.setenv(PATCHES_VARIABLE, patches)
     with pytest.raises(UserError, match=re.escape(reason)):
         budget_from_environment()
 
@@ -118,11 +127,14 @@ def test_budget_is_read_from_either_variable(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(MINUTES_VARIABLE, "")
     monkeypatch.setenv(EPOCHS_VARIABLE, "12")
     assert budget_from_environment() == Budget(epochs=12)
+    monkeypatch.setenv(EPOCHS_VARIABLE, "")
+    monkeypatch.setenv(PATCHES_VARIABLE, "500")
+    assert budget_from_environment() == Budget(patches=500)
 
 
 def test_training_without_a_budget_is_refused_at_the_start(planned: Workspace) -> None:
     trainer = make("ProMISeTrainer_limited", planned, "Unlimited")
-    with pytest.raises(UserError, match="neither is set"):
+    with pytest.raises(UserError, match="none is set"):
         trainer.run_training()
 
 
@@ -277,6 +289,9 @@ def test_epochs_are_counted_and_a_killed_training_goes_on_as_if_undisturbed(
     resumed.load_checkpoint(str(Path(killed.output_folder, "checkpoint_latest.pth")))
     assert resumed.current_epoch == 2
     resumed.run_training()
+    records = [json.loads(Path(t.output_folder, "training_record.json").read_text()) for t in (undisturbed, resumed)]
+    assert records[0] == records[1]
+    assert len(records[0]["steps"]) == 3
     expected = undisturbed.network.state_dict()
     assert [k for k, value in resumed.network.state_dict().items() if not torch.equal(value, expected[k])] == []
 
@@ -304,6 +319,23 @@ def test_minutes_run_the_whole_schedule(name: str, planned: Workspace, monkeypat
     assert len(found) == 5
     assert found == sorted(found, reverse=True)
     assert trainer.num_val_iterations_per_epoch == 2
+
+
+@FAMILIES
+def test_every_family_sees_the_patches_of_the_budget(
+    name: str, planned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch is a number of patches for one and another for the other; a budget in patches is the same for all."""
+    monkeypatch.setenv(PATCHES_VARIABLE, "13")
+    trainer = make(name, planned, "Patches", timed_epochs=4)
+    trainer.run_training()
+    record = json.loads(Path(trainer.output_folder, "training_record.json").read_text())
+    assert len(record["steps"]) == 4
+    assert max(record["steps"]) - min(record["steps"]) <= 1
+    assert 13 <= sum(record["steps"]) * record["batch_size"] < 13 + record["batch_size"]
+    splits = json.loads((planned.preprocessed / "splits_final.json").read_text())
+    assert (record["train"], record["validation"]) == (sorted(splits[0]["train"]), sorted(splits[0]["val"]))
+    assert record["start"] == "random weights"
 
 
 def test_training_that_ran_out_of_time_is_finished_and_stays_so(
