@@ -26,11 +26,13 @@ class Step:
         name: Short and unique; names the step's stamp and log file.
         title: What it does, in a few plain words.
         command: Program and arguments; for a function, what identifies its work.
-        resume: Arguments added when the step was interrupted and ``resumable`` says that it can go on.
-        resumable: Whether there is something to go on from.
+        resume: Arguments added when the step was interrupted and ``resumable`` says that it can be resumed.
+        resumable: Whether there is something to resume from.
         action: A function that runs in this process instead of the command.
         needs: Steps whose result it uses; it runs again after one of them ran. None stands for all earlier ones.
-        already: Whether the result lies there although this job did not make it.
+        already: Whether the result is there, whoever made it; then this alone decides whether the step is done.
+        made_from: What the result is made from, fit for JSON, such as digests of its inputs. A step is done if its stamp
+            holds the same. Without it, the command has to be the same.
         prefix: Program and arguments that the command is run through; no part of what is printed.
     """
 
@@ -41,7 +43,8 @@ class Step:
     resumable: Callable[[], bool] = lambda: False
     action: Callable[[], None] | None = None
     needs: tuple[str, ...] | None = None
-    already: Callable[[], bool] = lambda: False
+    already: Callable[[], bool] | None = None
+    made_from: Callable[[], Any] | None = None
     prefix: tuple[str, ...] = ()
 
 
@@ -57,7 +60,7 @@ def run_steps(
     """Run the steps that are not done yet, and those that need a step that ran.
 
     A step's output goes to one file per step in ``folder/logs`` and, if ``echo`` is set, to the terminal. Its stamp in
-    ``folder/done`` holds its command, so a step whose command changed is run again.
+    ``folder/done`` holds its command and what it was made from, so a step is run again if that changed.
 
     Args:
         steps: In order.
@@ -70,38 +73,58 @@ def run_steps(
     Raises:
         UserError: If a command is missing or fails.
     """
-    stamps = {step.name: folder / "done" / f"{step.name}.json" for step in steps}
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     ran: set[str] = set()
     for number, step in enumerate(steps, start=1):
-        stamp = stamps[step.name]
         heading = f"[{number}/{len(steps)}] {step.title}"
+        made_from = step.made_from() if step.made_from else None
         stale = bool(ran if step.needs is None else ran & set(step.needs))
-        seconds = None if stale else _seconds_of(stamp, step)
-        if seconds is not None:
-            say(f"{heading}: done before, in {seconds:.0f} s")
+        done = None if stale else _done_before(step, folder, made_from)
+        if done is not None:
+            say(f"{heading}: {done}")
             continue
-        if not stale and not stamp.exists() and step.already():
-            say(f"{heading}: lies there already")
-            continue
-        # What lies there from a step whose input changed since is not gone on from.
-        command = step.command + (step.resume if not stale and step.resumable() else ())
+        # What is left of a step whose input has changed since is not resumed from.
+        begun = _stamp(folder, f"{step.name}.begun")
+        same = step.made_from is None or (begun.is_file() and read_json(begun) == made_from)
+        command = step.command + (step.resume if not stale and same and step.resumable() else ())
         for name in _needing(step.name, steps):
-            stamps[name].unlink(missing_ok=True)
+            _stamp(folder, name).unlink(missing_ok=True)
         ran.add(step.name)
         say(f"\n{heading}\n$ {shlex.join(command)}" if echo else heading)
         content = {"title": step.title, "command": list(step.command), "resumed": command != step.command}
+        if step.made_from is not None:
+            content["made_from"] = made_from
+            write_json(made_from, begun)
         start = time.monotonic()
         if step.action is not None:
             step.action()
         else:
             _run((*step.prefix, *command), folder / "logs" / f"{step.name}.txt", environment, echo=echo, hear=hear)
-        write_json({**content, "seconds": round(time.monotonic() - start, 1)}, stamp)
+        write_json({**content, "seconds": round(time.monotonic() - start, 1)}, _stamp(folder, step.name))
+        begun.unlink(missing_ok=True)
+
+
+def _stamp(folder: Path, name: str) -> Path:
+    return folder / "done" / f"{name}.json"
+
+
+def _done_before(step: Step, folder: Path, made_from: Any) -> str | None:
+    """What to say of a step that need not run; None if it has to."""
+    stamp = read_stamp(folder, step.name)
+    if step.already is not None:
+        done = step.already()
+    elif stamp is not None and step.made_from is not None:
+        done = stamp.get("made_from") == made_from
+    else:
+        done = stamp is not None and stamp["command"] == list(step.command)
+    if not done:
+        return None
+    return "already there" if stamp is None else f"done before, in {stamp['seconds']:.0f} s"
 
 
 def read_stamp(folder: Path, name: str) -> dict[str, Any] | None:
     """What was noted when a step of a job's folder was done: title, command, seconds, resumed; None if it is not."""
-    stamp = folder / "done" / f"{name}.json"
+    stamp = _stamp(folder, name)
     return read_json(stamp) if stamp.is_file() else None
 
 
@@ -130,14 +153,6 @@ def _needing(name: str, steps: Sequence[Step]) -> set[str]:
         if earlier & found:
             found.add(step.name)
     return found
-
-
-def _seconds_of(stamp: Path, step: Step) -> float | None:
-    """How long the step took when it was done; None if it has to run."""
-    if not stamp.is_file():
-        return None
-    content = read_json(stamp)
-    return float(content["seconds"]) if content["command"] == list(step.command) else None
 
 
 def _run(

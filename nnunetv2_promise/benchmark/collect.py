@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from nnunetv2_promise.benchmark.inputs import conditions, held_out_part
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
-from nnunetv2_promise.benchmark.results import RUN_COLUMNS, TIMING_COLUMNS, BenchmarkResults, PictureFiles
-from nnunetv2_promise.benchmark.scoring import prompts_of, stands_in_tables, system_name
-from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method
-from nnunetv2_promise.benchmark.units import scored_conditions
+from nnunetv2_promise.benchmark.results import (
+    OBJECT_COLUMNS,
+    RUN_COLUMNS,
+    TIMING_COLUMNS,
+    BenchmarkResults,
+    PictureFiles,
+)
+from nnunetv2_promise.benchmark.scoring import prompts_of, read_scores, stands_in_tables, system_name
+from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method, Training
+from nnunetv2_promise.benchmark.units import scored_conditions, units
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 from nnunetv2_promise.images.folders import find_images, find_volumes
 from nnunetv2_promise.images.labels import read_labels, scored_labels
 from nnunetv2_promise.inference.model_folder import read_checkpoint
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
+from nnunetv2_promise.prompts.skipped import skipped_cases
 from nnunetv2_promise.steps import read_stamp
-from nnunetv2_promise.trainer_search import find_trainer
+from nnunetv2_promise.training.records import TRAINING_RECORD
 
 NAN = float("nan")
+NNUNET_STEPS = 250
+"""Steps of an epoch of nnU-Net's own trainers."""
 
 
 def collect(layout: BenchmarkLayout, commands: list[str]) -> BenchmarkResults:
@@ -42,16 +52,22 @@ def collect(layout: BenchmarkLayout, commands: list[str]) -> BenchmarkResults:
         for condition in scored_conditions(layout, method)
         if stands_in_tables(condition)
     ]
+    scores = [read_scores(file) for file in _score_files(layout)]
+    objects = [read_scores(file) for file in _object_files(layout)]
     return BenchmarkResults(
         dataset=layout.dataset,
         systems=systems,
         reference=reference_system(settings),
-        scores=_scores(layout),
+        scores=pd.concat(scores, ignore_index=True),
+        objects=pd.concat(objects, ignore_index=True) if objects else pd.DataFrame(columns=list(OBJECT_COLUMNS)),
         runs=pd.DataFrame(_runs(layout), columns=list(RUN_COLUMNS)),
         timings=pd.DataFrame(_timings(layout), columns=list(TIMING_COLUMNS)),
         labels=scored_labels(read_labels(layout.dataset_json)),
         tolerance_mm=settings.tolerance_mm,
         budget=settings.budget,
+        parts={fold: held_out_part(layout, fold) for fold in settings.folds},
+        skipped=_skipped(layout),
+        jobs=settings.jobs,
         commands=commands,
         files=_files(layout),
     )
@@ -63,48 +79,75 @@ def reference_system(settings: BenchmarkSettings) -> str:
     return system_name(settings, method, f"clicks_{min(settings.points)}" if method.prompted else "none")
 
 
-def _scores(layout: BenchmarkLayout) -> pd.DataFrame:
-    tables = []
+def _units(layout: BenchmarkLayout) -> Iterator[tuple[Method, Training]]:
+    for key, training in units(layout.settings):
+        yield layout.settings.method(key), Training.parse(training)
+
+
+def _score_files(layout: BenchmarkLayout) -> Iterator[Path]:
+    for method, training in _units(layout):
+        for condition in scored_conditions(layout, method):
+            file, unit = layout.scores(method, training, condition), layout.unit(method, training)
+            if not file.is_file() or read_stamp(unit, f"score_{condition}") is None:
+                raise UserError(
+                    f"{file} is missing: {method.trainer}, fold {training} has not finished; run the benchmark again, "
+                    f"its logs are in {unit / 'logs'}."
+                )
+            yield file
+
+
+def _object_files(layout: BenchmarkLayout) -> Iterator[Path]:
+    for method, training in _units(layout):
+        for condition in filter(stands_in_tables, scored_conditions(layout, method)):
+            file = layout.object_scores(method, training, condition)
+            if file.is_file():
+                yield file
+
+
+def _skipped(layout: BenchmarkLayout) -> dict[tuple[str, int], dict[str, str]]:
+    found = {}
     for fold in layout.settings.folds:
-        for method in layout.settings.methods:
-            for condition in scored_conditions(layout, method):
-                file = layout.scores(method, fold, condition)
-                if not file.is_file() or read_stamp(layout.unit(method, fold), f"score_{condition}") is None:
-                    raise UserError(
-                        f"{file} is missing: {method.trainer}, fold {fold} has not finished; run the benchmark again, "
-                        f"its logs are in {layout.unit(method, fold) / 'logs'}."
-                    )
-                # Names such as "1" stay text.
-                tables.append(pd.read_csv(file, dtype={"case": str, "label": str}))
-    return pd.concat(tables, ignore_index=True)
+        for condition in conditions(layout):
+            if cases := skipped_cases(layout.prompts(fold, condition.name)):
+                found[condition.name, fold] = cases
+    return found
 
 
 def _runs(layout: BenchmarkLayout) -> list[dict[str, Any]]:
+    counted = {m.key: count_parameters(layout, m) for m in layout.settings.methods if m.masks is None}
     rows = []
-    for method in layout.settings.methods:
-        parameters, trained = count_parameters(layout, method)
-        for fold in layout.settings.folds:
-            cost_file = layout.training_cost(method, fold)
-            cost = read_json(cost_file) if cost_file.is_file() else {}
-            row = {
-                "trainer": method.runs,
-                "plans": method.plans,
-                "fold": fold,
-                "parameters": parameters,
-                "trained_parameters": trained,
-                "train_seconds": training_seconds(layout.model(method) / f"fold_{fold}" / "checkpoint_final.pth"),
-                "device": cost.get("device", ""),
-                "peak_memory_bytes": cost.get("peak_memory_bytes", NAN),
-            }
-            rows.append(row)
+    for method, training in _units(layout):
+        if method.masks is not None:
+            continue
+        cost_file, folder = layout.training_cost(method, training), layout.model_fold(method, training)
+        cost = read_json(cost_file) if cost_file.is_file() else {}
+        identity = {"trainer": method.runs, "plans": method.plans, "fold": training.fold, "seed": training.seed}
+        parameters = dict(zip(("parameters", "trained_parameters"), counted[method.key], strict=True))
+        measured = {"device": cost.get("device", ""), "peak_memory_bytes": cost.get("peak_memory_bytes", NAN)}
+        rows.append(identity | parameters | _training(folder, layout.settings.configuration) | measured)
     return rows
 
 
-def training_seconds(checkpoint: Path) -> float:
-    """The epochs' duration that nnU-Net's log in a checkpoint adds up to; what an interruption lost is not in it."""
-    log = read_checkpoint(checkpoint)["logging"]
-    pairs = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
-    return float(sum(end - start for start, end in pairs))
+def _training(fold_folder: Path, configuration: str) -> dict[str, Any]:
+    """Epochs, steps, patches, start weights and seconds of a training.
+
+    Seconds are the epochs' by nnU-Net's log in the checkpoint; what an interruption lost is not in them. nnU-Net's own
+    trainers take 250 steps in each epoch and keep no record of them.
+    """
+    log = read_checkpoint(fold_folder / "checkpoint_final.pth")["logging"]
+    starts, ends = log["epoch_start_timestamps"], log["epoch_end_timestamps"]
+    found = {
+        "epochs": len(ends),
+        "train_seconds": float(sum(end - start for start, end in zip(starts, ends, strict=False))),
+    }
+    record = fold_folder / TRAINING_RECORD
+    if record.is_file():
+        noted = read_json(record)
+        steps = sum(noted["steps"])
+        return found | {"steps": steps, "patches": steps * noted["batch_size"], "start": noted["start"]}
+    batch_size = read_json(fold_folder.parent / "plans.json")["configurations"][configuration].get("batch_size", NAN)
+    steps = NNUNET_STEPS * len(ends)
+    return found | {"steps": steps, "patches": steps * batch_size, "start": "random weights"}
 
 
 def count_parameters(layout: BenchmarkLayout, method: Method) -> tuple[int, int]:
@@ -130,27 +173,23 @@ def count_parameters(layout: BenchmarkLayout, method: Method) -> tuple[int, int]
 
 def _timings(layout: BenchmarkLayout) -> list[dict[str, Any]]:
     rows = []
-    for method in layout.settings.methods:
+    for method, training in _units(layout):
+        if method.masks is not None:
+            continue
         for condition in filter(stands_in_tables, scored_conditions(layout, method)):
             predicted = "none" if condition.startswith("nearest_") else condition
-            for fold in layout.settings.folds:
-                seconds = seconds_per_case(layout, method, fold, predicted)
-                name = system_name(layout.settings, method, condition)
-                rows.append({"system": name, "fold": fold, "seconds_per_case": seconds})
+            seconds = seconds_per_case(layout, method, training, predicted)
+            name = system_name(layout.settings, method, condition)
+            rows.append({"system": name, "fold": training.fold, "seed": training.seed, "seconds_per_case": seconds})
     return rows
 
 
-def seconds_per_case(layout: BenchmarkLayout, method: Method, fold: int, condition: str) -> float:
-    """From the first to the last mask of a prediction, by the files' times, for each further case.
-
-    Start-up is left out that way. NaN for a single case, and where the prediction was interrupted.
-    """
-    stamp = read_stamp(layout.unit(method, fold), f"predict_{condition}")
-    masks = find_volumes(layout.predictions(method, fold, condition), what="predictions").values()
-    times = [path.stat().st_mtime for path in masks]
-    if stamp is None or stamp["resumed"] or len(times) < 2:
-        return math.nan
-    return (max(times) - min(times)) / (len(times) - 1)
+def seconds_per_case(layout: BenchmarkLayout, method: Method, training: Training, condition: str) -> float:
+    """Measured seconds of the prediction command for each mask, its start included; NaN if they were not measured."""
+    folder = layout.predictions(method, training, condition)
+    cost = folder.with_name(f"{condition}_cost.json")
+    masks = find_volumes(folder, what="predictions")
+    return read_json(cost)["seconds"] / len(masks) if cost.is_file() and masks else NAN
 
 
 def _files(layout: BenchmarkLayout) -> dict[tuple[str, str], PictureFiles]:
@@ -159,7 +198,7 @@ def _files(layout: BenchmarkLayout) -> dict[tuple[str, str], PictureFiles]:
         images, truths = find_images(layout.images(fold)), find_volumes(layout.truths(fold), what="label maps")
         for method in layout.settings.methods:
             for condition in filter(stands_in_tables, scored_conditions(layout, method)):
-                masks = find_volumes(layout.predictions(method, fold, condition), what="predictions")
+                masks = find_volumes(layout.predictions(method, Training(fold), condition), what="predictions")
                 system = system_name(layout.settings, method, condition)
                 prompts = prompts_of(layout, fold, condition)
                 for case, image in images.items():

@@ -55,8 +55,13 @@ def held_out_cases(layout: BenchmarkLayout, fold: int) -> list[str]:
     shared = sorted(set(cases) & set(parts["train"]))
     if shared or not cases:
         wrong = f"trains on '{shared[0]}' and tests on it" if shared else "has no case to test on"
-        raise UserError(f"{file}: fold {fold} {wrong}; mend the file.")
+        raise UserError(f"{file}: fold {fold} {wrong}; correct the file.")
     return cases
+
+
+def held_out_part(layout: BenchmarkLayout, fold: int) -> str:
+    """``"test"`` or ``"validation"``: which part of the split ``held_out_cases`` takes."""
+    return "test" if read_json(layout.preprocessed / FILE_NAME)[fold].get("test") else "validation"
 
 
 def link_cases(layout: BenchmarkLayout, fold: int) -> None:
@@ -80,7 +85,9 @@ def link_cases(layout: BenchmarkLayout, fold: int) -> None:
     ending = description["file_ending"]
     for case in cases:
         if case not in known:
-            raise UserError(f"{layout.preprocessed / FILE_NAME}: '{case}' is no case of {layout.raw}; mend the file.")
+            raise UserError(
+                f"{layout.preprocessed / FILE_NAME}: '{case}' is not a case of {layout.raw}; correct the file."
+            )
         for channel, image in enumerate(known[case]["images"]):
             _link(Path(image), layout.images(fold) / f"{case}_{channel:04d}{ending}", f"image of case '{case}'")
         _link(Path(known[case]["label"]), layout.truths(fold) / f"{case}{ending}", f"label map of case '{case}'")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method
+from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method, Training
 from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
 from nnunetv2_promise.trainer_search import VARIABLE, trainer_search_path
 
@@ -37,9 +37,10 @@ class BenchmarkLayout:
         """The dataset in ``nnUNet_preprocessed``."""
         return nnunet_folder("nnUNet_preprocessed") / self.dataset
 
-    @property
-    def results(self) -> Path:
-        """``nnUNet_results`` of the trainings: a folder of our own under a budget, else the user's."""
+    def results(self, seed: int = 0) -> Path:
+        """``nnUNet_results`` of the trainings: a folder of our own for further seeds and under a budget."""
+        if seed:
+            return self.root / f"nnUNet_results_seed_{seed}"
         return self.root / "nnUNet_results" if self.settings.limited else nnunet_folder("nnUNet_results")
 
     @property
@@ -69,33 +70,40 @@ class BenchmarkLayout:
         """The dataset's own description."""
         return self.raw / "dataset.json"
 
-    def unit(self, method: Method, fold: int) -> Path:
-        """Stamps, logs, predictions and scores of one method and fold."""
-        return self.root / "units" / method.key / f"fold_{fold}"
+    def unit(self, method: Method, training: Training) -> Path:
+        """Stamps, logs, predictions and scores of one training of a method."""
+        return self.root / "units" / method.key / f"fold_{training}"
 
-    def predictions(self, method: Method, fold: int, condition: str) -> Path:
+    def predictions(self, method: Method, training: Training, condition: str) -> Path:
         """Masks under one condition; ``"none"`` without clicks, ``"nearest_N"`` cut down by clicks."""
-        return self.unit(method, fold) / "predictions" / condition
+        if method.masks is not None and condition == "none":
+            return Path(method.masks)
+        return self.unit(method, training) / "predictions" / condition
 
-    def scores(self, method: Method, fold: int, condition: str) -> Path:
+    def scores(self, method: Method, training: Training, condition: str) -> Path:
         """Scores under one condition (CSV)."""
-        return self.unit(method, fold) / "scores" / f"{condition}.csv"
+        return self.unit(method, training) / "scores" / f"{condition}.csv"
 
-    def training_cost(self, method: Method, fold: int) -> Path:
+    def object_scores(self, method: Method, training: Training, condition: str) -> Path:
+        """Scores of each prompt's own mask under one condition (CSV)."""
+        return self.unit(method, training) / "scores" / f"{condition}.objects.csv"
+
+    def training_cost(self, method: Method, training: Training) -> Path:
         """What the training cost."""
-        return self.unit(method, fold) / "training_cost.json"
+        return self.unit(method, training) / "training_cost.json"
 
-    def model(self, method: Method) -> Path:
+    def model(self, method: Method, seed: int = 0) -> Path:
         """nnU-Net's model folder of a method."""
-        return self.results / self.dataset / f"{method.runs}__{method.plans}__{self.settings.configuration}"
+        return self.results(seed) / self.dataset / f"{method.runs}__{method.plans}__{self.settings.configuration}"
 
-    def environment(self) -> dict[str, str]:
+    def model_fold(self, method: Method, training: Training) -> Path:
+        """The folder of a training's checkpoints."""
+        return self.model(method, training.seed) / f"fold_{training.fold}"
+
+    def environment(self, seed: int = 0) -> dict[str, str]:
         """The variables under which commands run, beside the present ones."""
         folders = {name: str(nnunet_folder(name)) for name in ("nnUNet_raw", "nnUNet_preprocessed")}
-        return {**folders, "nnUNet_results": str(self.results), VARIABLE: trainer_search_path(), **self._budget()}
-
-    def _budget(self) -> dict[str, str]:
-        minutes, epochs = self.settings.minutes, self.settings.epochs
-        if minutes is not None:
-            return {"nnUNet_promise_minutes": f"{minutes:g}"}
-        return {} if epochs is None else {"nnUNet_promise_epochs": str(epochs)}
+        variables = {**folders, "nnUNet_results": str(self.results(seed)), VARIABLE: trainer_search_path()}
+        budget = {name: getattr(self.settings, name) for name in ("minutes", "patches", "epochs")}
+        variables |= {f"nnUNet_promise_{name}": str(limit) for name, limit in budget.items() if limit is not None}
+        return variables | {"nnUNet_promise_seed": str(seed)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tqdm import tqdm
@@ -42,26 +43,38 @@ def run_units(root: Path, units: Sequence[tuple[str, str]], places: Sequence[dic
         places: From ``slots``.
 
     Raises:
-        UserError: If units failed; the sentence is that of the first one.
+        UserError: If units failed, however they did; the sentence is that of the first one.
     """
     free: queue.Queue[dict[str, str]] = queue.Queue()
     for place in places:
         free.put(place)
     stop = threading.Event()
-    failures: list[UserError] = []
+    failures: list[str] = []
     with ThreadPoolExecutor(len(places)) as pool, tqdm(total=len(units), desc="Benchmark", unit="unit") as bar:
-        futures = [pool.submit(_run_in_place, root, unit, free, stop) for unit in units]
+        futures = {pool.submit(_run_in_place, root, unit, free, stop): unit for unit in units}
         try:
             for future in as_completed(futures):
-                _note(future, failures)
+                if error := future.exception():
+                    failures.append(_describe(error, root, futures[future]))
+                    tqdm.write(f"Failed: {failures[-1]}")
                 bar.update()
-        finally:
-            # Nothing is left to stop but after an interruption, which reaches this thread only.
+        except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             stop_running_commands()
+            raise
     if failures:
         raise UserError(f"{len(failures)} of {len(units)} units failed: {failures[0]}")
+
+
+def _describe(error: BaseException, root: Path, unit: tuple[str, str]) -> str:
+    """A sentence for a unit that failed; what is not an error of the user's goes to a file with its traceback."""
+    if isinstance(error, UserError):
+        return str(error)
+    log = root / "units" / unit[0] / f"fold_{unit[1]}" / "logs" / "error.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return f"{unit[0]}, fold {unit[1]} ended with {type(error).__name__} ({error}); the traceback is in {log}."
 
 
 def _run_in_place(root: Path, unit: tuple[str, str], free: queue.Queue[dict[str, str]], stop: threading.Event) -> None:
@@ -77,12 +90,3 @@ def _run_in_place(root: Path, unit: tuple[str, str], free: queue.Queue[dict[str,
 def _say_for(unit: tuple[str, str]) -> Callable[[str], None]:
     method, fold = unit
     return lambda text: tqdm.write(f"{method}, fold {fold} {text}")
-
-
-def _note(future: Future[None], failures: list[UserError]) -> None:
-    error = future.exception()
-    if isinstance(error, UserError):
-        tqdm.write(f"Failed: {error}")
-        failures.append(error)
-    elif error is not None:
-        raise error

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -18,6 +19,8 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import locked, read_json, write_json
 
 _SET_PARENT_DEATH_SIGNAL = 1
+_EVERY_SECONDS = 10
+_RESUMING = {"--c", "--continue_prediction"}
 
 
 def prefix(record: Path) -> tuple[str, ...]:
@@ -29,8 +32,9 @@ def main(argv: Sequence[str]) -> int:
     """Run a console command of an installed package and write its cost.
 
     The record has ``seconds``, ``device`` (``"cpu"`` or the GPU's name) and ``peak_memory_bytes`` (reserved on the GPU
-    if one was used, else resident memory of this process). Where a record lies there already, as after an interruption,
-    seconds are added and the higher peak is kept.
+    if one was used, else resident memory of this process). It is written every few seconds, so that a kill loses little. A
+    command that resumes (``--c``, ``--continue_prediction``) adds its seconds to those of the record and keeps the higher
+    peak.
 
     Args:
         argv: Record, ``--``, command, arguments.
@@ -39,10 +43,23 @@ def main(argv: Sequence[str]) -> int:
     record, command = Path(argv[0]), argv[2:]
     # What an earlier run left behind may need a moment to end.
     with locked(record.with_suffix(".lock"), wait_seconds=60, doing=f"running {command[0]}"):
-        start = time.monotonic()
-        code = _run(command)
+        resumes = record.is_file() and bool(_RESUMING & set(command))
+        before: dict[str, Any] = read_json(record) if resumes else {}
+        start, over = time.monotonic(), threading.Event()
+
+        def keep() -> None:
+            while not over.wait(_EVERY_SECONDS):
+                _write(record, before, time.monotonic() - start)
+
+        keeper = threading.Thread(target=keep, daemon=True)
+        keeper.start()
+        try:
+            code = _run(command)
+        finally:
+            over.set()
+            keeper.join()
         if not code:
-            _write(record, time.monotonic() - start)
+            _write(record, before, time.monotonic() - start)
     return code
 
 
@@ -58,9 +75,8 @@ def _run(command: Sequence[str]) -> int:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
 
 
-def _write(record: Path, seconds: float) -> None:
+def _write(record: Path, before: dict[str, Any], seconds: float) -> None:
     device, peak = _peak()
-    before: dict[str, Any] = read_json(record) if record.is_file() else {}
     content = {
         "seconds": round(seconds + before.get("seconds", 0.0), 3),
         "device": device,

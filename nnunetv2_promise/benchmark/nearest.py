@@ -1,5 +1,7 @@
 """Predictions of methods without clicks, cut down by clicks: the fair comparison with methods that are given one.
 
+``python -m nnunetv2_promise.benchmark.nearest MASKS PROMPTS OUTPUT DATASET_JSON`` does it by hand.
+
 A click tells where the object is. A method that cannot take it would be blamed for every false object elsewhere, so
 its prediction is reduced to the connected components that are nearest to the clicks.
 """
@@ -152,3 +154,10 @@ def _write_whole(image: sitk.Image, target: Path) -> None:
             check_stored_voxels(temporary)
         except (RuntimeError, UserError) as error:
             raise UserError(f"{target} could not be written; free space on the disk and run again.") from error
+
+
+if __name__ == "__main__":
+    import sys
+
+    masks, clicks, folder, description = map(Path, sys.argv[1:5])
+    restrict_to_clicks(masks, clicks, folder, dataset_json=description, num_processes=1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 
 from nnunetv2_promise.benchmark.conditions import Condition, write_prompts
+from nnunetv2_promise.benchmark.fingerprints import digest_of
 from nnunetv2_promise.benchmark.inputs import conditions, ensure_splits, link_cases
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.settings import save_settings
@@ -25,12 +27,13 @@ def prepare(layout: BenchmarkLayout, say: Callable[[str], None]) -> None:
     """
     _check_device(layout.settings.device)
     dataset_cases(layout.raw)
+    steps = preprocessing_steps(layout)
     save_settings(layout.settings, layout.root)
     environment = layout.environment()
     # nnU-Net's planner gives PyTorch as many threads as this variable says, and fails where it asks for none.
     workers = "1" if os.environ.get("nnUNet_n_proc_DA") == "0" else os.environ.get("nnUNet_n_proc_DA")
     planning = environment | ({"nnUNet_n_proc_DA": workers} if workers else {})
-    run_steps(preprocessing_steps(layout), layout.preparation, planning, say, echo=False)
+    run_steps(steps, layout.preparation, planning, say, echo=False)
     ensure_splits(layout)
     for fold in layout.settings.folds:
         link_cases(layout, fold)
@@ -38,8 +41,8 @@ def prepare(layout: BenchmarkLayout, say: Callable[[str], None]) -> None:
 
 
 def preprocessing_steps(layout: BenchmarkLayout) -> list[Step]:
-    """Plan and preprocess for every plans identifier that is used."""
-    names = dict.fromkeys(method.plans for method in layout.settings.methods)
+    """Plan and preprocess for every plans identifier that is used; plans that exist are never written again."""
+    names = dict.fromkeys(method.plans for method in layout.settings.methods if method.masks is None)
     return [_preprocess(layout, name) for name in names]
 
 
@@ -47,12 +50,12 @@ def _preprocess(layout: BenchmarkLayout, plans: str) -> Step:
     settings = layout.settings
     common = ("-d", str(settings.dataset_id), "-np", str(settings.processes))
     command: tuple[str, ...]
-    if plans == "nnUNetPlans":
+    if (layout.preprocessed / f"{plans}.json").is_file():
+        command = ("nnUNetv2_preprocess", *common, "-plans_name", plans, "-c", settings.configuration)
+    elif plans == "nnUNetPlans":
         command = ("nnUNetv2_plan_and_preprocess", *common, "-c", settings.configuration)
     elif plans in _PLANNERS:
         command = ("nnUNetv2_promise_plan_and_preprocess", *common, "-pl", _PLANNERS[plans])
-    elif (layout.preprocessed / f"{plans}.json").is_file():
-        command = ("nnUNetv2_preprocess", *common, "-plans_name", plans, "-c", settings.configuration)
     else:
         raise UserError(f"{layout.preprocessed} has no plans {plans}; make them, or correct -p or TRAINER:PLANS.")
     already = lambda: is_preprocessed(layout, plans)  # noqa: E731
@@ -93,6 +96,7 @@ def _simulate(layout: BenchmarkLayout, fold: int, condition: Condition) -> Step:
         ("nnUNetv2_promise_prompts", "simulate", *files, "--per", per, *options),
         action=lambda: write_prompts(condition, images, labels, output, per=per, dataset_json=layout.dataset_json),
         needs=(),
+        made_from=lambda: {"condition": asdict(condition), "per": per, "truths": digest_of(labels.iterdir())},
     )
 
 

@@ -11,7 +11,7 @@ from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.local import run_units, slots
 from nnunetv2_promise.benchmark.prepare import prepare, preprocessing_steps, prompt_steps
 from nnunetv2_promise.benchmark.report.html import write_report
-from nnunetv2_promise.benchmark.settings import load_settings
+from nnunetv2_promise.benchmark.settings import Training, load_settings
 from nnunetv2_promise.benchmark.units import unit_steps, units
 
 
@@ -45,13 +45,23 @@ def finish(root: Path) -> Path:
 
 
 def command_lines(layout: BenchmarkLayout) -> list[str]:
-    """Every command of the benchmark in order, to be read or to be run by hand."""
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in layout.environment().items()]
-    steps = [*preprocessing_steps(layout), *prompt_steps(layout)]
-    for key, fold in units(layout.settings):
-        steps += unit_steps(layout, layout.settings.method(key), int(fold))
-    return lines + [_line(step.command) for step in steps]
+    """Every command of the benchmark in order, to be read or to be run by hand.
 
-
-def _line(command: tuple[str, ...]) -> str:
-    return " ".join(command) if command[0] == "#" else shlex.join(command)
+    The first one plans, preprocesses, lists the held-out cases and clicks on them; the others need what it makes.
+    """
+    call = [argument for argument in layout.settings.call if argument not in ("--dry_run", "--prepare_only")]
+    lines = [shlex.join(("nnUNetv2_promise_benchmark", *call, "--prepare_only"))]
+    lines += ["# The first command does these as well:"] + [
+        f"#   {shlex.join(step.command)}" for step in [*preprocessing_steps(layout), *prompt_steps(layout)]
+    ]
+    exported: dict[str, str] = {}
+    for key, text in units(layout.settings):
+        training = Training.parse(text)
+        variables = layout.environment(training.seed)
+        lines += [
+            f"export {name}={shlex.quote(value)}" for name, value in variables.items() if exported.get(name) != value
+        ]
+        exported = variables
+        steps = unit_steps(layout, layout.settings.method(key), training)
+        lines += [shlex.join(step.command) for step in steps]
+    return lines

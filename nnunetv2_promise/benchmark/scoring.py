@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
-from nnunetv2_promise.benchmark.results import SCORE_COLUMNS
-from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method
+from nnunetv2_promise.benchmark.results import SCORE_COLUMNS, SYSTEM_COLUMNS
+from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method, Training
 from nnunetv2_promise.evaluation.folder import evaluate_folder
 from nnunetv2_promise.files import atomic_path, read_json
 from nnunetv2_promise.images.folders import find_volumes
@@ -24,42 +24,57 @@ from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, resolv
 from nnunetv2_promise.prompts.skipped import skipped_cases
 
 
-def write_condition_scores(layout: BenchmarkLayout, method: Method, fold: int, condition: str) -> None:
+def write_condition_scores(layout: BenchmarkLayout, method: Method, training: Training, condition: str) -> None:
     """Score the masks that a method predicted under one condition; a CSV with the columns ``SCORE_COLUMNS``.
 
     Raises:
         UserError: If a mask or label map is missing or unreadable, or their grids differ.
     """
-    prompts = prompts_of(layout, fold, condition)
+    prompts = prompts_of(layout, training.fold, condition)
     clicks = None if prompts is None else load_prompt_file(prompts)
-    cases = read_json(layout.images(fold).parent / "cases.json")
-    if prompts is not None:
-        skipped = skipped_cases(prompts)
-        cases = [case for case in cases if case not in skipped]
+    cases = scored_cases(layout, training.fold, prompts)
     scores = evaluate_folder(
-        layout.predictions(method, fold, condition),
-        layout.truths(fold),
+        layout.predictions(method, training, condition),
+        layout.truths(training.fold),
         dataset_json=layout.dataset_json,
         tolerance_mm=layout.settings.tolerance_mm,
         cases=cases,
         num_processes=layout.settings.processes,
     )
     objects = pd.DataFrame(
-        describe_objects(layout.truths(fold), cases, layout.dataset_json, clicks),
+        describe_objects(layout.truths(training.fold), cases, layout.dataset_json, clicks),
         columns=["case", "label", "objects", "click_offset_mm"],
     )
     table = scores.merge(objects, on=["case", "label"], how="left", validate="one_to_one")
-    kind, points = kind_of(condition)
-    table = table.assign(
-        system=system_name(layout.settings, method, condition),
-        trainer=method.runs,
-        plans=method.plans,
-        condition=kind,
-        points=points,
-        fold=fold,
-    )
-    with atomic_path(layout.scores(method, fold, condition)) as temporary:
+    table = table.assign(**identity(layout, method, training, condition))
+    with atomic_path(layout.scores(method, training, condition)) as temporary:
         table[list(SCORE_COLUMNS)].to_csv(temporary, index=False)
+
+
+def scored_cases(layout: BenchmarkLayout, fold: int, prompts: Path | None) -> list[str]:
+    """The held-out cases of a fold, without those that could not be clicked as the prompt file's condition asks."""
+    skipped = {} if prompts is None else skipped_cases(prompts)
+    return [case for case in read_json(layout.images(fold).parent / "cases.json") if case not in skipped]
+
+
+def identity(layout: BenchmarkLayout, method: Method, training: Training, condition: str) -> dict[str, Any]:
+    """The columns ``SYSTEM_COLUMNS`` of a method's scores."""
+    kind, points = kind_of(condition)
+    name = system_name(layout.settings, method, condition)
+    values = (name, method.runs, method.plans, kind, points, training.fold, training.seed)
+    return dict(zip(SYSTEM_COLUMNS, values, strict=True))
+
+
+def read_scores(file: Path) -> pd.DataFrame:
+    """Read a table of scores; a case called "NA" or "1" keeps its name."""
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    text = {"system", "trainer", "plans", "condition", "case", "label"}
+    for column in table.columns.difference(text):
+        if set(table[column]) <= {"True", "False"}:
+            table[column] = table[column] == "True"
+        else:
+            table[column] = pd.to_numeric(table[column].replace("", "nan"))
+    return table
 
 
 def prompts_of(layout: BenchmarkLayout, fold: int, condition: str) -> Path | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
@@ -13,24 +14,48 @@ from nnunetv2_promise.images.objects import Per
 
 SETTINGS_NAME = "benchmark.json"
 # Results made under other values of these cannot stand in one report.
-_UNCHANGEABLE = ("dataset_id", "configuration", "minutes", "epochs", "per", "seed")
+_UNCHANGEABLE = ("dataset_id", "configuration", "minutes", "patches", "epochs", "per", "seed")
+
+
+class Training(NamedTuple):
+    """One training of a method.
+
+    Attributes:
+        fold: Number of nnU-Net's fold.
+        seed: Of the training.
+    """
+
+    fold: int
+    seed: int = 0
+
+    def __str__(self) -> str:
+        """``"0"``, or ``"0_seed_1"``; names files and units."""
+        return str(self.fold) if not self.seed else f"{self.fold}_seed_{self.seed}"
+
+    @classmethod
+    def parse(cls, text: str) -> Training:
+        """The training that ``str`` gave a text for."""
+        fold, _, seed = text.partition("_seed_")
+        return cls(int(fold), int(seed or 0))
 
 
 @dataclass(frozen=True)
 class Method:
-    """A trainer with its plans.
+    """A trainer with its plans, or a folder of somebody's masks.
 
     Attributes:
         trainer: As the user named it, without ``_limited``.
         plans: Plans identifier.
         runs: The trainer class that is trained: the same, or its ``_limited`` variant under a budget.
         prompted: Whether it takes clicks.
+        masks: Folder of masks that are scored as they are; then there is no training.
     """
 
     trainer: str
     plans: str
     runs: str
     prompted: bool
+    masks: str | None = None
 
     @property
     def key(self) -> str:
@@ -49,7 +74,9 @@ class BenchmarkSettings:
         points: Numbers of clicks on each object at prediction.
         configuration: nnU-Net's configuration.
         minutes: Every training may take so long; None for no such limit.
+        patches: Every training sees so many patches; None for no such limit.
         epochs: Every training has so many epochs; None for each trainer's own number.
+        training_seeds: Trainings of each method and fold, with the seeds 0, 1, ...
         reference: Trainer that the others are tested against.
         robustness: Whether prompted methods are also tested with other, worse and wrong clicks.
         per: ``"component"`` or ``"case"``: what counts as one object to click on.
@@ -57,6 +84,8 @@ class BenchmarkSettings:
         tolerance_mm: Of the surface Dice.
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
         processes: Worker processes of preprocessing, export and scoring.
+        jobs: Trainings at a time, at most.
+        call: Arguments of the last call, which made or extended the benchmark.
     """
 
     dataset_id: int
@@ -65,7 +94,9 @@ class BenchmarkSettings:
     points: tuple[int, ...] = (1,)
     configuration: str = "3d_fullres"
     minutes: float | None = None
+    patches: int | None = None
     epochs: int | None = None
+    training_seeds: int = 1
     reference: str = "nnUNetTrainer"
     robustness: bool = False
     per: Per = "component"
@@ -73,20 +104,29 @@ class BenchmarkSettings:
     tolerance_mm: float = 5.0
     device: str = "cuda"
     processes: int = 2
+    jobs: int = 1
+    call: tuple[str, ...] = ()
 
     @property
     def limited(self) -> bool:
         """Whether trainings have a budget of their own, and their own results folder."""
-        return self.minutes is not None or self.epochs is not None
+        return any(limit is not None for limit in (self.minutes, self.patches, self.epochs))
 
     @property
     def budget(self) -> str:
         """What limits the trainings, in plain words."""
         if self.minutes is not None:
             return f"{self.minutes:g} minutes for each training"
+        if self.patches is not None:
+            return f"{self.patches} patches for each training"
         if self.epochs is not None:
             return f"{self.epochs} epochs for each training"
         return "each trainer's own number of epochs"
+
+    @property
+    def trainings(self) -> list[Training]:
+        """Every training of a method; all folds come before the next seed."""
+        return [Training(fold, seed) for seed in range(self.training_seeds) for fold in self.folds]
 
     def method(self, key: str) -> Method:
         """The method with a key.
@@ -123,7 +163,7 @@ def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) 
         runs = f"{trainer}_limited" if limited else trainer
         if find_trainer(runs) is None:
             raise UserError(
-                f"-tr {trainer}: there is no {runs}, which --minutes and --epochs need; leave them out, or define it: "
+                f"-tr {trainer}: there is no {runs}, which --minutes, --patches and --epochs need; leave them out, or define it: "
                 f"'class {runs}(LimitedTraining, {trainer})'."
             )
         prompted = issubclass(found, ProMISeTrainer)
@@ -134,22 +174,57 @@ def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) 
     return tuple(methods)
 
 
-def save_settings(settings: BenchmarkSettings, root: Path) -> None:
-    """Keep the settings in the benchmark's folder, unless results made under others lie there.
+def choose_masks(named: Sequence[str], plans: str = "masks") -> tuple[Method, ...]:
+    """The folders of masks that ``--masks NAME=FOLDER`` names, as methods without a training.
 
     Raises:
-        UserError: If they do; the sentence names the first setting that differs.
+        UserError: If an argument has no name or names no folder.
     """
-    file = root / SETTINGS_NAME
-    if file.is_file():
-        before = load_settings(root)
-        for name in _UNCHANGEABLE:
-            old, new = getattr(before, name), getattr(settings, name)
-            if old != new:
-                raise UserError(
-                    f"{root} was made with {name} {old}, now it is {new}; name another folder with -o, or remove it."
-                )
-    write_json(asdict(settings), file)
+    methods = []
+    for text in named:
+        name, _, folder = text.partition("=")
+        if not re.fullmatch(r"[\w.-]+", name) or not Path(folder).is_dir():
+            raise UserError(f"--masks {text}: give NAME=FOLDER, a name of letters and digits and an existing folder.")
+        methods.append(Method(name, plans, name, prompted=False, masks=str(Path(folder).absolute())))
+    return tuple(methods)
+
+
+def with_earlier(settings: BenchmarkSettings, root: Path, *, reference_named: bool) -> BenchmarkSettings:
+    """The settings with what earlier calls of this benchmark asked for: a call adds, it takes nothing away.
+
+    Args:
+        settings: Of this call.
+        root: The benchmark's folder.
+        reference_named: Whether this call names the reference; else the earlier one stays.
+
+    Raises:
+        UserError: If the folder holds results made under other settings; the sentence names the first that differs.
+    """
+    if not (root / SETTINGS_NAME).is_file():
+        return settings
+    before = load_settings(root)
+    for name in _UNCHANGEABLE:
+        old, new = getattr(before, name), getattr(settings, name)
+        if old != new:
+            raise UserError(
+                f"{root} was made with {name} {old}, now it is {new}; name another folder with -o, or remove it."
+            )
+    new_keys = {method.key: method for method in settings.methods}
+    methods = {method.key: method for method in before.methods} | new_keys
+    return replace(
+        settings,
+        methods=tuple(methods.values()),
+        folds=tuple(sorted({*before.folds, *settings.folds})),
+        points=tuple(sorted({*before.points, *settings.points})),
+        robustness=before.robustness or settings.robustness,
+        training_seeds=max(before.training_seeds, settings.training_seeds),
+        reference=settings.reference if reference_named else before.reference,
+    )
+
+
+def save_settings(settings: BenchmarkSettings, root: Path) -> None:
+    """Keep the settings in the benchmark's folder."""
+    write_json(asdict(settings), root / SETTINGS_NAME)
 
 
 def load_settings(root: Path) -> BenchmarkSettings:
@@ -161,7 +236,7 @@ def load_settings(root: Path) -> BenchmarkSettings:
     file = root / SETTINGS_NAME
     content = read_json(file)
     try:
-        lists = {name: tuple(content[name]) for name in ("folds", "points")}
+        lists = {name: tuple(content[name]) for name in ("folds", "points", "call")}
         methods = tuple(Method(**entry) for entry in content["methods"])
         return BenchmarkSettings(**{**_known(content), **lists, "methods": methods})
     except (KeyError, TypeError) as error:

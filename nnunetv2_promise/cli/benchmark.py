@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,8 @@ _EXAMPLE = """examples:
   nnUNetv2_promise_benchmark -d 10 -tr nnUNetTrainer UXNet3DTrainer nnFormerTrainer SwinUNETRTrainer \\
       SAMAdapter3DTrainer ProMISeTrainer --cluster slurm --partition gpu --minutes_per_job 1440
 
-What is missing is trained, predicted and scored; a second call goes on where the first one ended, and adds trainers,
-folds or numbers of clicks. See docs/how-to/benchmark.md.
+What is missing is trained, predicted and scored; a second call resumes where the first one ended, and adds trainers,
+folds, seeds or numbers of clicks to what earlier ones named. See docs/how-to/benchmark.md.
 """
 
 
@@ -55,8 +56,11 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
     add("-p", dest="plans", default="ProMISePlans", help="plans of prompted trainers (default: %(default)s)")
     add("-c", dest="configuration", default="3d_fullres", help="configuration (default: %(default)s)")
     add("-f", dest="folds", nargs="+", type=_fold, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: 0 1 2 3 4")
+    add("--training_seeds", type=at_least_one, default=1, metavar="K", help="trainings of each fold (default: 1)")
+    add("--masks", nargs="+", default=[], metavar="NAME=FOLDER", help="also score these masks, CASE.nii.gz in FOLDER")
     budget = group.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=_positive, metavar="N", help="every training takes so long")
+    budget.add_argument("--patches", type=at_least_one, metavar="N", help="every training sees so many patches")
     budget.add_argument("--epochs", type=at_least_one, metavar="N", help="every training has so many epochs")
 
 
@@ -67,7 +71,9 @@ def _add_evaluation(group: argparse._ArgumentGroup) -> None:
     add("--per", choices=("component", "case"), default="component", help="an object is (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the clicks (default: %(default)s)")
     add("--tolerance", dest="tolerance_mm", type=not_negative, default=5.0, metavar="MM", help="of NSD (default: 5)")
-    add("--reference", metavar="TRAINER", help="tested against (default: nnUNetTrainer, else the first)")
+    add(
+        "--reference", metavar="TRAINER", help="baseline of promptable methods (default: nnUNetTrainer, else the first)"
+    )
 
 
 def _add_execution(group: argparse._ArgumentGroup) -> None:
@@ -77,6 +83,7 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     add("-np", dest="processes", type=at_least_one, default=min(4, os.cpu_count() or 1), help="default: %(default)s")
     add("--jobs", type=at_least_one, metavar="N", help="trainings at a time (default: one for each GPU, else one)")
     add("--dry_run", action="store_true", help="print the commands and do nothing")
+    add("--prepare_only", action="store_true", help="plan, preprocess, choose cases and click, then stop")
 
 
 def _add_cluster(group: argparse._ArgumentGroup) -> None:
@@ -94,22 +101,28 @@ def _add_cluster(group: argparse._ArgumentGroup) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run."""
     arguments = build_parser().parse_args(argv)
+    arguments.call = tuple(sys.argv[1:] if argv is None else argv)
     return run_command(lambda: _benchmark(arguments))
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
     from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+    from nnunetv2_promise.benchmark.settings import with_earlier
+    from nnunetv2_promise.errors import UserError
 
     settings = _settings(arguments)
-    layout = BenchmarkLayout((arguments.output or _default_output(settings)).absolute(), settings)
-    if layout.root.exists() and not layout.root.is_dir():
-        from nnunetv2_promise.errors import UserError
-
-        raise UserError(f"-o {layout.root} is a file; name a folder.")
+    root = (arguments.output or _default_output(settings)).absolute()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"-o {root} is a file; name a folder.")
+    layout = BenchmarkLayout(root, with_earlier(settings, root, reference_named=bool(arguments.reference)))
     if arguments.dry_run:
         from nnunetv2_promise.benchmark.run import command_lines
 
         _say("\n".join(command_lines(layout)))
+    elif arguments.prepare_only:
+        from nnunetv2_promise.benchmark.prepare import prepare
+
+        prepare(layout, _say)
     elif arguments.cluster:
         _submit(layout, arguments)
     else:
@@ -119,18 +132,22 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
-    from nnunetv2_promise.benchmark.settings import BenchmarkSettings, choose_methods
+    from nnunetv2_promise.benchmark.settings import BenchmarkSettings, choose_masks, choose_methods
     from nnunetv2_promise.errors import UserError
 
-    limited = arguments.minutes is not None or arguments.epochs is not None
+    limited = any(limit is not None for limit in (arguments.minutes, arguments.patches, arguments.epochs))
     methods = choose_methods(arguments.trainers, prompted_plans=arguments.plans, limited=limited)
     names = [method.trainer for method in methods]
     reference = arguments.reference or ("nnUNetTrainer" if "nnUNetTrainer" in names else names[0])
     if reference not in names:
         raise UserError(f"--reference {reference} is none of the trainers ({', '.join(names)}); name one of them.")
-    same = ("dataset_id", "configuration", "minutes", "epochs", "robustness", "per", "seed", "tolerance_mm", "device")
+    same = (
+        "dataset_id", "configuration", "minutes", "patches", "epochs", "training_seeds", "robustness", "per", "seed",
+        "tolerance_mm", "device", "call",
+    )  # fmt: skip
     return BenchmarkSettings(
-        methods=methods,
+        methods=methods + choose_masks(arguments.masks),
+        jobs=arguments.parallel if arguments.cluster else (arguments.jobs or 1),
         folds=tuple(sorted(set(arguments.folds))),
         points=tuple(sorted(set(arguments.points))),
         reference=reference,
@@ -145,6 +162,8 @@ def _default_output(settings: BenchmarkSettings) -> Path:
     budget = ""
     if settings.minutes is not None:
         budget = f"_{settings.minutes:g}_minutes"
+    elif settings.patches is not None:
+        budget = f"_{settings.patches}_patches"
     elif settings.epochs is not None:
         budget = f"_{settings.epochs}_epochs"
     return nnunet_folder("nnUNet_results") / dataset_name_of(settings.dataset_id) / f"benchmark{budget}"
@@ -153,7 +172,9 @@ def _default_output(settings: BenchmarkSettings) -> Path:
 def _submit(layout: BenchmarkLayout, arguments: argparse.Namespace) -> None:
     from nnunetv2_promise.benchmark.cluster.slurm import ClusterSettings, check_submission, submit
     from nnunetv2_promise.benchmark.prepare import prepare
+    from nnunetv2_promise.benchmark.settings import SETTINGS_NAME, load_settings, save_settings
     from nnunetv2_promise.benchmark.units import units
+    from nnunetv2_promise.errors import UserError
 
     settings = ClusterSettings(
         partition=arguments.partition,
@@ -165,13 +186,20 @@ def _submit(layout: BenchmarkLayout, arguments: argparse.Namespace) -> None:
         extra=dict(arguments.sbatch),
     )
     check_submission(layout.root, settings)
+    before = load_settings(layout.root) if (layout.root / SETTINGS_NAME).is_file() else None
     prepare(layout, _say)
-    _say(str(submit(layout.root, units(layout.settings), settings)))
+    try:
+        submitted = submit(layout.root, units(layout.settings), settings)
+    except UserError:
+        if before is not None:
+            save_settings(before, layout.root)
+        raise
+    _say(str(submitted))
 
 
 def _fold(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of a fold; 'all' holds no case back to test on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a fold; 'all' holds no case back to test on")
     return int(text)
 
 
