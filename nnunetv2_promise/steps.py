@@ -31,8 +31,8 @@ class Step:
         action: A function that runs in this process instead of the command.
         needs: Steps whose result it uses; it runs again after one of them ran. None stands for all earlier ones.
         already: Whether the result is there, whoever made it; then this alone decides whether the step is done.
-        made_from: What the result is made from, fit for JSON, such as digests of its inputs. A step is done if its stamp
-            holds the same. Without it, the command has to be the same.
+        made_from: What the result is made from, fit for JSON, such as digests of its inputs. A step is done if its
+            stamp holds the same. Without it, the command has to be the same.
         prefix: Program and arguments that the command is run through; no part of what is printed.
     """
 

@@ -21,9 +21,14 @@ def load_seeded(shared: Path) -> ModuleType:
     return module
 
 
-def published_checkpoint(shared: Path, *, depth: int = 12, slices: int = 32) -> dict[str, Any]:
-    """What ``torch.load`` of a published checkpoint gives, cut to ``depth`` blocks and ``slices`` tokens of axis 0."""
-    layout = json.loads((shared / "conformance" / "checkpoint_layout.json").read_text())
+def published_checkpoint(
+    shared: Path, *, depth: int = 12, slices: int = 32, name: str = "checkpoint"
+) -> dict[str, Any]:
+    """What ``torch.load`` of a published checkpoint gives, cut to ``depth`` blocks and ``slices`` tokens of axis 0.
+
+    ``name`` is that of the layout file: ``"checkpoint"`` for ProMISe's, ``"adapter"`` for 3DSAM-adapter's.
+    """
+    layout = json.loads((shared / "conformance" / f"{name}_layout.json").read_text())
     layout["encoder"]["depth_embed"][1] = slices
     kept = {
         key: shape

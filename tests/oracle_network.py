@@ -280,7 +280,7 @@ class PlainProMISe(nn.Module):
         self.mask_decoder = nn.ModuleDict({"mlahead": nn.ModuleDict()})
         for i in (2, 3, 4, 5):
             up = nn.ConvTranspose3d(width, width, 2, stride=2) if upsampling == "transposed" else None
-            up = up or nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
+            up = up or nn.Upsample(scale_factor=2, mode="trilinear", align_corners=True)
             self.mask_decoder["mlahead"][f"head{i}"] = plain_double_conv(neck_channels, width)
             self.mask_decoder["mlahead"][f"up{i}"] = up
         fused = 4 * width + in_channels + (width if cnn_encoder == "concatenate" else 0)

@@ -99,6 +99,31 @@ def test_what_an_interrupted_step_feeds_is_not_taken_for_done(tmp_path: Path) ->
     assert read_stamp(tmp_path, "b") is None
 
 
+def test_what_a_result_was_made_from_decides_and_not_the_command(tmp_path: Path) -> None:
+    def steps(word: str, made_from: object) -> list[Step]:
+        return [python_step("a", note(tmp_path, word), needs=(), made_from=lambda: made_from)]
+
+    run(steps("1", {"checkpoint": "x"}), tmp_path)
+    run(steps("2", {"checkpoint": "x"}), tmp_path)
+    run(steps("3", {"checkpoint": "y"}), tmp_path)
+    assert (tmp_path / "trace").read_text() == "13"
+
+
+def test_a_step_is_resumed_only_if_it_was_begun_from_the_same(tmp_path: Path) -> None:
+    show = f"import sys; open({str(tmp_path / 'trace')!r}, 'a').write(' '.join(sys.argv[1:]) + ';'); "
+
+    def step(made_from: str, end: str) -> list[Step]:
+        more = {"resume": ("--c",), "resumable": lambda: True, "needs": (), "made_from": lambda: made_from}
+        return [python_step("a", show + end, **more)]
+
+    with pytest.raises(UserError):
+        run(step("x", "raise SystemExit(1)"), tmp_path)
+    with pytest.raises(UserError):
+        run(step("y", "raise SystemExit(1)"), tmp_path)
+    run(step("y", "pass"), tmp_path)
+    assert (tmp_path / "trace").read_text() == ";;--c;"
+
+
 def test_functions_run_here_and_results_of_others_are_kept(tmp_path: Path) -> None:
     seen: list[str] = []
     steps = [
@@ -141,7 +166,9 @@ def test_cost_adds_up_over_interruptions(tmp_path: Path) -> None:
     record = tmp_path / "cost.json"
     record.write_text(json.dumps({"seconds": 1000.0, "device": "cpu", "peak_memory_bytes": 1 << 60}))
     command = [*measure.prefix(record), "nnUNetv2_promise_path"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    resumed = "from nnunetv2_promise.benchmark import measure; measure._RESUMING.add('nnUNetv2_promise_path'); "
+    resumed += f"raise SystemExit(measure.main([{str(record)!r}, '--', 'nnUNetv2_promise_path']))"
+    done = subprocess.run([sys.executable, "-c", resumed], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("nnunet_trainers")
     content = json.loads(record.read_text())
     assert 1000 < content["seconds"] < 1100

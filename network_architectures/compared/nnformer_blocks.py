@@ -24,13 +24,16 @@ class ToTokens(nn.Module):
         return self.convolution(tokens.movedim(-1, 1)).movedim(1, -1)
 
 
-def embedding(in_channels: int, width: int) -> nn.Sequential:
-    """Four 3^3 convolutions, two of them with stride 2: one token for 4^3 voxels (paper, "The embedding layer").
+def embedding(in_channels: int, width: int, token_voxels: Sequence[int] = (4, 4, 4)) -> nn.Sequential:
+    """Four 3^3 convolutions, of which the first and third have strides (paper, "The embedding layer").
 
-    Takes (B, D, H, W, in_channels).
+    Takes (B, D, H, W, in_channels) and gives one token for each block of ``token_voxels``: the first convolution has
+    half of it as its stride, the third what is left.
     """
     half = width // 2
-    steps = [(in_channels, half, 2), (half, half, 1), (half, width, 2), (width, width, 1)]
+    first = tuple(max(1, voxels // 2) for voxels in token_voxels)
+    third = tuple(voxels // stride for voxels, stride in zip(token_voxels, first, strict=True))
+    steps = [(in_channels, half, first), (half, half, 1), (half, width, third), (width, width, 1)]
     layers: list[nn.Module] = []
     for source, target, stride in steps:
         layers += [ToTokens(nn.Conv3d(source, target, 3, stride=stride, padding=1)), nn.GELU(), nn.LayerNorm(target)]

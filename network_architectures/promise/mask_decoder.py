@@ -79,7 +79,8 @@ class FeatureHeads(nn.Module):
         feature = getattr(self, HEADS[index])(feature)
         up = getattr(self, UPS[index], None)
         if up is None:
-            finer = F.interpolate(feature, scale_factor=2, mode="trilinear", align_corners=False)
+            # As 3DSAM-adapter's published decoder does.
+            finer = F.interpolate(feature, scale_factor=2, mode="trilinear", align_corners=True)
             return F.conv3d(finer, conv_weight, padding=1)
         with torch.autocast(feature.device.type, enabled=False):
             kernel = fused_up_kernel(up.weight, conv_weight)

@@ -1,4 +1,4 @@
-"""Reading the checkpoints that the paper's authors published."""
+"""Reading the checkpoints that the authors of ProMISe, and those of 3DSAM-adapter, published."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ class PublishedCheckpoint:
     options: dict[str, Any]
     state: dict[str, Tensor]
 
+    @property
+    def method(self) -> str:
+        """``"ProMISe"``, or ``"3DSAM-adapter"``: one adapter, trilinear upsampling, no CNN encoder."""
+        plain = (self.options["adapters"], self.options["upsampling"], self.options["cnn_encoder"])
+        return "3DSAM-adapter" if plain == (1, "trilinear", None) else "ProMISe"
+
     def network(self) -> ProMISe:
         """The network with these weights, pretrained parts frozen, in evaluation mode."""
         network = ProMISe(**self.options)
@@ -63,7 +69,7 @@ def load_published_checkpoint(path: Path | str) -> ProMISe:
     The sizes follow from the file. Nothing pickled in it is run. Optimizer states are ignored.
 
     Args:
-        path: For example ``colon_pretrain_promise.pth``.
+        path: For example ``colon_pretrain_promise.pth``, or 3DSAM-adapter's ``best.pth.tar``.
 
     Raises:
         UserError: If the file cannot be read or is of another model; the sentence names the first key that is missing,
@@ -80,7 +86,7 @@ def _network_state(path: Path | str, checkpoint: Any) -> dict[str, Tensor]:
         if part == "feature_dict" and isinstance(entries, list) and len(entries) > DEEPEST:
             entries = entries[DEEPEST]
         if not isinstance(entries, Mapping):
-            raise UserError(f"{path} lacks '{part}'; it is not a published ProMISe checkpoint.")
+            raise UserError(f"{path} lacks '{part}'; it is not one of ProMISe's or 3DSAM-adapter's.")
         state.update({_our_name(prefix, key): value for key, value in entries.items() if not _is_without_effect(key)})
     return state
 
@@ -92,8 +98,9 @@ def _is_without_effect(key: str) -> bool:
 def _our_name(prefix: str, key: str) -> str:
     if key.startswith("image_feature_extractor."):
         return key.replace("image_feature_extractor.", "cnn_encoder.", 1)
-    if key.startswith("cls_hao."):
-        key = key.replace("cls_hao.", "head.", 1)
+    for published in ("cls_hao.", "cls."):  # ProMISe's, 3DSAM-adapter's
+        if key.startswith(published):
+            key = key.replace(published, "head.", 1)
     return prefix + key
 
 
@@ -102,7 +109,7 @@ def _options(path: Path | str, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     def shape(key: str, dimensions: int) -> tuple[int, ...]:
         if key not in state or not isinstance(state[key], Tensor) or state[key].ndim != dimensions:
-            raise UserError(f"{path} lacks '{key}' or it is misshapen; it is not a published ProMISe checkpoint.")
+            raise UserError(f"{path} lacks '{key}' or it is misshapen; it is not one of ProMISe's or 3DSAM-adapter's.")
         return tuple(state[key].shape)
 
     encoder = "image_encoder."

@@ -15,8 +15,8 @@ from nnunetv2_promise.training.records import TRAINING_RECORD
 def check_model(layout: BenchmarkLayout, method: Method, training: Training) -> None:
     """Check that a model was trained and validated on the cases that its fold of today's split names.
 
-    Our trainers record them. Of nnU-Net's own models the validated cases are known by their masks; where these are those
-    of the split, so are the others.
+    Our trainers record them. Of nnU-Net's own models the validated cases are known by their masks; where these are
+    those of the split, so are the others.
 
     Raises:
         UserError: If it was not; the sentence names a case, and says so where it would be scored.
@@ -32,8 +32,8 @@ def check_model(layout: BenchmarkLayout, method: Method, training: Training) -> 
             leak = sorted(set(known.get("train", ())) & set(unseen))
             why = f"it has seen case '{leak[0]}', which would be scored" if leak else f"case '{case}' differs"
             raise UserError(
-                f"{folder} was trained on other cases than fold {training.fold} of {split_file} names ({why}); move the "
-                "folder away to train again, or restore the split."
+                f"{folder} was trained on other cases than fold {training.fold} of {split_file} names ({why}); move "
+                "the folder away to train again, or restore the split."
             )
 
 

@@ -32,9 +32,9 @@ def main(argv: Sequence[str]) -> int:
     """Run a console command of an installed package and write its cost.
 
     The record has ``seconds``, ``device`` (``"cpu"`` or the GPU's name) and ``peak_memory_bytes`` (reserved on the GPU
-    if one was used, else resident memory of this process). It is written every few seconds, so that a kill loses little. A
-    command that resumes (``--c``, ``--continue_prediction``) adds its seconds to those of the record and keeps the higher
-    peak.
+    if one was used, else resident memory of this process). It is written every few seconds, so that a kill loses
+    little. A command that resumes (``--c``, ``--continue_prediction``) adds its seconds to those of the record and
+    keeps the higher peak.
 
     Args:
         argv: Record, ``--``, command, arguments.

@@ -29,8 +29,10 @@ from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file
 
 @dataclass(frozen=True)
 class _Job:
-    """What a worker needs to score the prompts of one case; ``masks`` is a folder of one mask for each prompt, or one
-    label map, from which each prompt takes the components nearest to its points.
+    """What a worker needs to score the prompts of one case.
+
+    ``masks`` is a folder of one mask for each prompt, or a label map, from which each prompt takes the components
+    nearest to its points.
     """
 
     case: str
@@ -54,6 +56,8 @@ def write_object_scores(layout: BenchmarkLayout, method: Method, training: Train
     clicks, truths = load_prompt_file(prompts), find_volumes(layout.truths(training.fold), what="label maps")
     kind, _ = kind_of(condition)
     folder = layout.predictions(method, training, "none" if kind == "nearest" else condition)
+    if kind == "clicks" and not (folder / "instances").is_dir():
+        return
     whole = find_volumes(folder, what="predictions") if kind == "nearest" else {}
     jobs = [
         _Job(

@@ -163,8 +163,8 @@ def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) 
         runs = f"{trainer}_limited" if limited else trainer
         if find_trainer(runs) is None:
             raise UserError(
-                f"-tr {trainer}: there is no {runs}, which --minutes, --patches and --epochs need; leave them out, or define it: "
-                f"'class {runs}(LimitedTraining, {trainer})'."
+                f"-tr {trainer}: there is no {runs}, which --minutes, --patches and --epochs need; leave them out, or "
+                f"define it: 'class {runs}(LimitedTraining, {trainer})'."
             )
         prompted = issubclass(found, ProMISeTrainer)
         method = Method(trainer, plans or (prompted_plans if prompted else "nnUNetPlans"), runs, prompted)

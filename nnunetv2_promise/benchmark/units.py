@@ -155,7 +155,7 @@ def _predict_clicks(layout: BenchmarkLayout, method: Method, training: Training,
     masks = layout.predictions(method, training, condition.name)
     prompts = layout.prompts(training.fold, condition.name)
     options = ("-f", str(training.fold), "-device", layout.settings.device, "-np", str(layout.settings.processes))
-    files = ("-i", str(layout.images(training.fold)), "-o", str(masks), "--prompts", str(prompts), "--instances")
+    files = ("-i", str(layout.images(training.fold)), "-o", str(masks), "--prompts", str(prompts))
     return Step(
         f"predict_{condition.name}",
         f"Predict ({condition.name})",

@@ -71,9 +71,7 @@ def _add_evaluation(group: argparse._ArgumentGroup) -> None:
     add("--per", choices=("component", "case"), default="component", help="an object is (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the clicks (default: %(default)s)")
     add("--tolerance", dest="tolerance_mm", type=not_negative, default=5.0, metavar="MM", help="of NSD (default: 5)")
-    add(
-        "--reference", metavar="TRAINER", help="baseline of promptable methods (default: nnUNetTrainer, else the first)"
-    )
+    add("--reference", metavar="TRAINER", help="baseline of prompted trainers (default: nnUNetTrainer, else the first)")
 
 
 def _add_execution(group: argparse._ArgumentGroup) -> None:

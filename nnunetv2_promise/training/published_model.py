@@ -21,7 +21,7 @@ from nnunetv2_promise.planning.planner import CONFIGURATION, CT_SPACING_MM, ProM
 
 TRAINER, PAPER_EPOCHS = "ProMISeTrainer", 200
 CHECKPOINT = Path("fold_0", "checkpoint_final.pth")
-TRAINER = "ProMISeTrainer"
+TRAINERS = {"ProMISe": "ProMISeTrainer", "3DSAM-adapter": "SAMAdapter3DTrainer"}
 PAPER_EPOCHS = 200
 
 _logger = logging.getLogger(__name__)
@@ -131,6 +131,6 @@ def _nnunet_checkpoint(
         "grad_scaler_state": None,
         "current_epoch": PAPER_EPOCHS,
         "init_args": {"plans": plans, "configuration": configuration, "fold": 0, "dataset_json": dataset_json},
-        "trainer_name": TRAINER,
+        "trainer_name": TRAINERS[published.method],
         "inference_allowed_mirroring_axes": None,
     }

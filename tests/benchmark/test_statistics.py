@@ -279,6 +279,14 @@ def test_mixed_model_of_balanced_trainings_is_the_t_test_of_their_means() -> Non
     assert mixed_model_p(trained(differences)) == pytest.approx(expected, rel=1e-3)
 
 
+def test_mixed_model_of_trainings_that_do_not_vary_counts_cases() -> None:
+    """Three folds with one mean: trainings have no variance, the degrees of freedom stay those of folds."""
+    fold = np.array([0.14, 0.34, 0.15, 0.10, 0.21])
+    differences = np.tile(fold, 3)
+    t = differences.mean() / (differences.std(ddof=1) / math.sqrt(15))
+    assert mixed_model_p(trained([[fold]] * 3)) == pytest.approx(2 * stats.t.sf(t, 2), rel=1e-3)
+
+
 def test_mixed_model_needs_a_second_training() -> None:
     assert math.isnan(mixed_model_p(trained([[[0.1, 0.2, 0.3]]])))
     assert mixed_model_p(trained([[[0.0, 0.0]], [[0.0, 0.0]]])) == 1.0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from benchmark_workspace import BenchmarkWorkspace, make_benchmark_workspace, reported_scores
-from commands import PLANS
+import torch
+from benchmark_workspace import QUICK, BenchmarkWorkspace, make_benchmark_workspace, reported_scores
+from commands import DATASET, PLANS
 
 from nnunetv2_promise.cli import benchmark as command
 
@@ -90,7 +93,98 @@ def test_dry_run_prints_the_commands_and_writes_nothing(quick: BenchmarkWorkspac
     lines = done.stdout.splitlines()
     assert f"nnUNetv2_train 77 3d_fullres 1 -tr QuickProMISe -p {PLANS} -device cpu" in lines
     assert sum(line.startswith("nnUNetv2_train") for line in lines) == 4
+    assert lines[0].startswith("nnUNetv2_promise_benchmark -d 77 ")
+    assert lines[0].endswith(" --prepare_only")
     assert not output.exists()
+
+
+def test_printed_commands_work_as_printed(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
+    """Those of a finished benchmark's first fold, its trainings left out, give the very masks again."""
+    done = quick.run(finished, "-f", "0", "--dry_run")
+    kept = [line for line in done.stdout.splitlines() if not line.startswith(("nnUNetv2_train", "#"))]
+    script = "\n".join(["set -e", *kept]).replace(str(finished / "units"), str(tmp_path / "units"))
+    environment = quick.environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=800, capture_output=True)
+    for condition in (
+        "QuickUNet__nnUNetPlans/fold_0/predictions/nearest_1",
+        f"QuickProMISe__{PLANS}/fold_0/predictions/clicks_1",
+    ):
+        for mask in (finished / "units" / condition).glob("*.nii.gz"):
+            again = sitk.ReadImage(str(tmp_path / "units" / condition / mask.name))
+            assert np.array_equal(sitk.GetArrayFromImage(again), sitk.GetArrayFromImage(sitk.ReadImage(str(mask))))
+
+
+def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Titles of the steps that a call did and did not find done."""
+    return [
+        line.split("] ", 1)[1]
+        for line in done.stdout.splitlines()
+        if "] " in line and ": " not in line.split("] ", 1)[1]
+    ]
+
+
+def test_nothing_is_redone_for_processes_or_a_moved_folder(
+    quick: BenchmarkWorkspace, finished: Path, tmp_path: Path
+) -> None:
+    plans = {path: path.read_bytes() for path in quick.workspace.preprocessed.glob("*Plans.json")}
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(finished, moved, symlinks=True)
+    command = quick.command(moved, *FOLDS)
+    command[command.index("-np") + 1] = "2"
+    done = subprocess.run(command, env=quick.environment(), capture_output=True, text=True, check=True, timeout=800)
+    assert ran(done) == []
+    assert {path: path.read_bytes() for path in plans} == plans
+
+
+def unet_fold(quick: BenchmarkWorkspace) -> Path:
+    return quick.workspace.results / DATASET / "QuickUNet__nnUNetPlans__3d_fullres" / "fold_0"
+
+
+def test_a_model_that_was_trained_again_is_noticed(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output, symlinks=True)
+    checkpoint = (
+        (quick.workspace.results / DATASET / "QuickUNet__nnUNetPlans__3d_fullres") / "fold_0" / "checkpoint_final.pth"
+    )
+    before = checkpoint.read_bytes()
+    content = torch.load(checkpoint, weights_only=False)
+    content["network_weights"] = {key: value * 0.9 for key, value in content["network_weights"].items()}
+    torch.save(content, checkpoint)
+    try:
+        done = quick.run(output, *FOLDS)
+    finally:
+        checkpoint.write_bytes(before)
+    assert {"Predict", "Score (none)"} <= set(ran(done))
+    assert "Train" not in ran(done)
+    assert len([title for title in ran(done) if title == "Predict"]) == 1
+
+
+def test_a_model_that_has_seen_a_scored_case_is_refused(
+    quick: BenchmarkWorkspace, finished: Path, tmp_path: Path
+) -> None:
+    """The split was replaced after training, and the benchmark goes to a new folder."""
+    file = quick.workspace.preprocessed / "splits_final.json"
+    before = file.read_text()
+    folds = json.loads(before)
+    folds[0]["train"][0], folds[0]["val"][0] = folds[0]["val"][0], folds[0]["train"][0]
+    seen = folds[0]["val"][0]
+    file.write_text(json.dumps(folds))
+    try:
+        ours = quick.run(tmp_path / "ours", "-f", "0", check=False, trainers=(f"QuickProMISe:{PLANS}",))
+        record = (
+            (quick.workspace.results / DATASET / "QuickUNet__nnUNetPlans__3d_fullres")
+            / "fold_0"
+            / "training_record.json"
+        )
+        aside = record.rename(record.with_suffix(".aside"))  # as nnU-Net's own trainer leaves its folder
+        theirs = quick.run(tmp_path / "theirs", "-f", "0", check=False, trainers=("QuickUNet",))
+        aside.rename(record)
+    finally:
+        file.write_text(before)
+    assert ours.returncode == theirs.returncode == 2
+    assert f"it has seen case '{seen}', which would be scored" in ours.stderr
+    assert "was trained on other cases than fold 0" in theirs.stderr
+    assert not list(tmp_path.rglob("scores/*.csv"))
 
 
 def test_a_cut_off_mask_is_named(quick: BenchmarkWorkspace, finished: Path) -> None:
@@ -111,13 +205,13 @@ def test_a_cut_off_mask_is_named(quick: BenchmarkWorkspace, finished: Path) -> N
 def test_more_clicks_are_added_without_training_again(quick: BenchmarkWorkspace, finished: Path) -> None:
     done = finished / "units" / f"QuickProMISe__{PLANS}" / "fold_0" / "done"
     before = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
-    quick.run(finished, "-f", "0", "--prompts", "1", "3")
+    quick.run(finished, "-f", "0", "--prompts", "3", trainers=(QUICK[1],))
     scores = reported_scores(finished)
-    quick.run(finished, *FOLDS)
     after = {path.name: path.stat().st_mtime_ns for path in done.iterdir()}
     assert after.items() > before.items()
-    assert {"QuickProMISe, 3 clicks", "QuickUNet + 3 clicks"} <= set(scores["system"])
-    assert set(scores["fold"]) == {0}
+    # What earlier calls asked for stays: the other trainer, the other fold, one click.
+    assert set(scores["system"]) == {UNET, CLICKED, NEAREST, "QuickProMISe, 3 clicks", "QuickUNet + 3 clicks"}
+    assert set(scores["fold"]) == {0, 1}
 
 
 def test_a_failed_training_is_named_and_the_others_go_on(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
@@ -136,6 +230,35 @@ def test_a_failed_training_is_named_and_the_others_go_on(quick: BenchmarkWorkspa
     assert "Traceback" not in done.stderr
     assert (output / "units" / "QuickUNet__nnUNetPlans" / "fold_0" / "done" / "score_none.json").is_file()
     assert not (output / "report").exists()
+
+
+def test_masks_of_anyone_are_scored_beside_the_others(
+    quick: BenchmarkWorkspace, finished: Path, tmp_path: Path
+) -> None:
+    output, masks = tmp_path / "out", tmp_path / "masks"
+    shutil.copytree(finished, output, symlinks=True)
+    masks.mkdir()
+    for truth in finished.glob("inputs/fold_*/labels/*.nii.gz"):
+        shutil.copy(truth, masks / truth.name)
+    quick.run(output, "-f", "0", "--masks", f"Expert={masks}")
+    scores = reported_scores(output)
+    of_expert = scores[(scores["system"] == "Expert") & (scores["truth_mm3"] > 0)]
+    assert set(of_expert["fold"]) == {0, 1}
+    assert (of_expert["dice"] == 1).all()
+    refused = quick.run(output, "-f", "0", "--masks", "Expert=/nowhere", check=False)
+    assert "give NAME=FOLDER" in refused.stderr
+
+
+def test_several_trainings_of_a_fold_differ_by_their_seed(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    quick.run(output, "-f", "0", "--training_seeds", "2", trainers=(QUICK[1],))
+    scores = reported_scores(output)
+    assert set(scores["seed"]) == {0, 1}
+    first, second = (scores.loc[scores["seed"] == seed, "dice"].to_numpy() for seed in (0, 1))
+    assert len(first) == len(second)
+    assert not np.array_equal(first, second)
+    record = next((output / "nnUNet_results_seed_1").rglob("training_record.json"))
+    assert json.loads(record.read_text())["seed"] == 1
 
 
 def test_a_full_disk_leaves_no_half_report(quick: BenchmarkWorkspace, finished: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.network_architectures.compared.nnformer import NNFormer
+from nnunetv2_promise.network_architectures.compared.nnformer import NNFormer, token_size
 from nnunetv2_promise.network_architectures.compared.nnformer_blocks import VolumeAttention
 from nnunetv2_promise.network_architectures.compared.nnformer_windows import Volumes
 from nnunetv2_promise.network_architectures.compared.padding import crop_end, pad_end, padded_size
@@ -48,16 +48,35 @@ def test_ux_net_has_the_published_size_part_by_part() -> None:
 def test_nnformer_has_the_published_size() -> None:
     with torch.device("meta"):
         network = NNFormer(patch_size=(64, 128, 128))
-    assert count(network) == 149_184_038
+        cube = NNFormer(patch_size=(128, 128, 128))
+    assert count(network) == 149_638_694
+    assert count(cube) == 149_650_982
     assert count(network.embedding) == 1_746_144
-    assert count(network.encoder) == 75_308_844
-    assert count(network.decoder) == 8_560_524 + 9_336_012
+    assert count(network.encoder) == 75_484_716
+    assert count(network.decoder) == 8_706_060 + 9_481_548
+
+
+@pytest.mark.parametrize(
+    ("patch", "token"),
+    [
+        ((64, 128, 128), (2, 4, 4)),
+        ((128, 128, 128), (4, 4, 4)),
+        ((14, 160, 160), (1, 4, 4)),
+        ((96, 128, 112), (4, 4, 4)),
+        ((160, 40, 80), (4, 1, 2)),
+    ],
+)
+def test_nnformer_tokens_follow_the_patch(patch: tuple[int, ...], token: tuple[int, ...]) -> None:
+    assert token_size(patch) == token
+    network = small("nnformer", patch).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 1, *patch)).shape == (1, 2, *patch)
 
 
 def test_nnformer_deep_supervision_adds_two_outputs_only() -> None:
     with torch.device("meta"):
         network = NNFormer(patch_size=(64, 128, 128), deep_supervision=True)
-    assert count(network) == 149_184_038 + 64 * 2 * (384 + 768) + 2 * 2
+    assert count(network) == 149_638_694 + 32 * 2 * (384 + 768) + 2 * 2
 
 
 def test_swin_unetr_has_the_published_size() -> None:

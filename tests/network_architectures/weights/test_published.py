@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures import load_published_checkpoint
+from nnunetv2_promise.network_architectures.weights.published import read_published_checkpoint
 from nnunetv2_promise.training.losses import boundary_loss, published_boundary_loss, structural_loss
 
 GOLDEN_TOLERANCE = 1e-4
@@ -62,6 +63,55 @@ def test_names_with_and_without_cls_hao_are_read_alike(small_checkpoint: Path, t
     torch.save(checkpoint, tmp_path / "renamed.pth")
     states = [load_published_checkpoint(path).state_dict() for path in (small_checkpoint, tmp_path / "renamed.pth")]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+@pytest.fixture(scope="module")
+def small_adapter(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of 3DSAM-adapter."""
+    path = tmp_path_factory.mktemp("adapter") / "best.pth.tar"
+    torch.save(published_checkpoint(shared, depth=4, slices=8, name="adapter"), path)
+    return path
+
+
+def test_checkpoints_of_3dsam_adapter_are_read(small_adapter: Path, small_checkpoint: Path, shared: Path) -> None:
+    published = read_published_checkpoint(small_adapter)
+    assert published.method == "3DSAM-adapter"
+    assert read_published_checkpoint(small_checkpoint).method == "ProMISe"
+    ours = load_published_checkpoint(small_adapter)
+    checkpoint = torch.load(small_adapter, weights_only=False)
+    assert torch.equal(ours.state_dict()["mask_decoder.head.0.weight"], checkpoint["decoder_dict"]["cls.0.weight"])
+    encoder = {"embed_dim": 768, "depth": 4, "num_heads": 12, "pos_embed_size": 64, "table_window": 14}
+    plain = PlainProMISe(
+        encoder={**encoder, "global_attn_indexes": [2]}, patch_size=(32, 32, 32), adapters=1, upsampling="trilinear",
+        cnn_encoder=None,
+    )  # fmt: skip
+    plain.load_state_dict(ours.state_dict())
+    seeded = load_seeded(shared)
+    image = torch.from_numpy(seeded.volume(32))[None, None]
+    points = torch.from_numpy(seeded.clicks(3, 32))[None].float()
+    with torch.no_grad():
+        assert relative_error(ours(image, points), plain(image, points)) < 1e-5
+
+
+@pytest.mark.slow
+def test_full_size_adapter_equals_golden(shared: Path, tmp_path: Path) -> None:
+    """3DSAM-adapter's published code, its decoder with align_corners=True; a minute or two."""
+    torch.save(published_checkpoint(shared, name="adapter"), tmp_path / "best.pth.tar")
+    network = load_published_checkpoint(tmp_path / "best.pth.tar")
+    seeded = load_seeded(shared)
+    with np.load(shared / "conformance" / "adapter_logits.npz") as archive:
+        golden = {name: torch.from_numpy(values) for name, values in archive.items()}
+    points = torch.from_numpy(seeded.clicks(1))[None]
+    features: list[Tensor] = []
+    network.image_encoder.register_forward_hook(lambda module, inputs, output: features.extend(output))
+    with torch.inference_mode():
+        encoded = network.encode(torch.from_numpy(seeded.volume())[None, None])
+        prompted = network.prompt_encoder(encoded.deepest, points, network.patch_size)[0]
+        logits = network.decode(encoded, points)[0]
+    for number, feature in enumerate(features):
+        assert relative_error(feature[0, ::32, ::4, ::4, ::4], golden[f"feature_{number}"]) < GOLDEN_TOLERANCE
+    assert relative_error(prompted[::32, ::4, ::4, ::4], golden["prompt_feature_1"]) < GOLDEN_TOLERANCE
+    assert relative_error(logits[:, ::4, ::4, ::4], golden["logits_1"]) < GOLDEN_TOLERANCE
 
 
 def _drop(part: str, key: str) -> Callable[[dict[str, Any]], None]:
