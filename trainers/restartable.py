@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
+from nnunetv2_promise.dataset.splits import require_split
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.training.plan_changes import check_same_plans
 from nnunetv2_promise.training.records import note_epoch, note_training
 from nnunetv2_promise.training.seeding import seed_everything
 
@@ -41,13 +44,13 @@ class RestartableTraining(nnUNetTrainer):
     Exactly so on a CPU with ``nnUNet_n_proc_DA=0``; elsewhere the order of sums differs and loading is a race.
     """
 
-    _best_ema: float | None
     is_ddp: bool
     batch_size: int
     local_rank: int
 
     seed: int = 0
     start_weights: str = "random weights"
+    _best_ema: float | None
 
     def initialize(self) -> None:
         """Seed, then build."""
@@ -115,6 +118,16 @@ class RestartableTraining(nnUNetTrainer):
         super().load_checkpoint(filename_or_checkpoint)
         if self._best_ema is not None and np.isnan(self._best_ema):
             self._best_ema = None
+
+    def _require_same_plans(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        checkpoint, name = filename_or_checkpoint, "The checkpoint"
+        if isinstance(checkpoint, str):
+            name = checkpoint
+            # Mapped: nnU-Net reads the weights again, and only the plans are needed here.
+            checkpoint = torch.load(name, map_location="cpu", weights_only=False, mmap=True)
+        begun_with = checkpoint.get("init_args", {}).get("plans")
+        if begun_with is not None:
+            check_same_plans(begun_with, self.plans_manager.plans, self.configuration_name, checkpoint=name)
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
         """nnU-Net's end of an epoch, whose steps are noted."""

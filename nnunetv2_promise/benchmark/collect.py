@@ -28,6 +28,7 @@ from nnunetv2_promise.inference.model_folder import read_checkpoint
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.prompts.skipped import skipped_cases
 from nnunetv2_promise.steps import read_stamp
+from nnunetv2_promise.trainer_search import find_trainer
 from nnunetv2_promise.training.records import TRAINING_RECORD
 
 NAN = float("nan")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_promise.demo.generate import DemoData
-from nnunetv2_promise.nnunet_trainers import trainer_folder
+from nnunetv2_promise.trainer_search import trainer_folder
 
 DATASET_ID = 501
 DATASET = "Dataset501_DemoLesions"
