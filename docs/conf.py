@@ -62,6 +62,15 @@ def _with_tree(section: re.Match[str]) -> str:
     return section[0].rstrip("\n") + "\n\n" + "\n".join(lines) + "\n\n"
 
 
+def take_marks_literally(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Docstrings are written for readers of the code: outside of double backticks, * and | stand for themselves."""
+    for number, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [re.sub(r"(?<!\\)([*|])(?=\S)|(?<=\S)(?<!\\)([|])", r"\\\1\2", part) for part in parts[::2]]
+        lines[number] = "``".join(parts)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", add_navigation)
+    app.connect("autodoc-process-docstring", take_marks_literally, priority=400)
