@@ -12,7 +12,7 @@ from nnunetv2_promise.cli.common import run_command
 from nnunetv2_promise.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunetv2_promise.demo.folders import Layout
+    from nnunetv2_promise.demo.demo_layout import Layout
 
 _EXAMPLE = """example:
   nnUNetv2_promise_demo -o demo_output
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demo(output: Path, only: str | None, *, verbose: bool) -> None:
     from nnunetv2_promise.demo import pipeline
-    from nnunetv2_promise.demo.folders import Layout
+    from nnunetv2_promise.demo.demo_layout import Layout
 
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file where a folder is needed; name another folder.")
@@ -55,7 +55,7 @@ def _demo(output: Path, only: str | None, *, verbose: bool) -> None:
 
 
 def _run_all(layout: Layout, *, verbose: bool) -> None:
-    from nnunetv2_promise.demo.folders import EPOCHS
+    from nnunetv2_promise.demo.demo_layout import EPOCHS
     from nnunetv2_promise.demo.pipeline import steps
     from nnunetv2_promise.demo.terminal import Terminal
     from nnunetv2_promise.files import read_json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunetv2_promise.demo import figures
 from nnunetv2_promise.demo.clicks import SUFFIX, ScoredClick
-from nnunetv2_promise.demo.folders import CONFIGURATION, TRAINER, Layout
+from nnunetv2_promise.demo.demo_layout import CONFIGURATION, TRAINER, Layout
 from nnunetv2_promise.demo.headline import CaseScore, commands, headline, read_case_scores, settings
 from nnunetv2_promise.files import atomic_path, read_json, write_json
 from nnunetv2_promise.html_page import render

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunetv2_promise.demo.clicks import list_clicks, prepare_clicks, read_scores, score_clicks, write_scores
-from nnunetv2_promise.demo.folders import (
+from nnunetv2_promise.demo.demo_layout import (
     COMMAND,
     CONFIGURATION,
     DATASET_ID,

@@ -15,8 +15,8 @@ from command_parsing import parse_error
 from nnunetv2_promise.cli.demo import main
 from nnunetv2_promise.demo import pipeline
 from nnunetv2_promise.demo.clicks import list_clicks, score_mask
+from nnunetv2_promise.demo.demo_layout import Layout
 from nnunetv2_promise.demo.figures import load_view
-from nnunetv2_promise.demo.folders import Layout
 from nnunetv2_promise.demo.generate import generate
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.images.geometry import ImageGeometry

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from nnunetv2_promise.evaluation.corrections import (
+from nnunetv2_promise.evaluation.correction_curves import (
     area_under_curve,
     clicks_to_reach,
     correct_object,
