@@ -198,7 +198,9 @@ class ProMISeTrainer(RestartableTraining):
         if self.target == "label":
             return dataset_tr, dataset_val
         ignore_label = self.label_manager.ignore_label
-        return tuple(ObjectDataset(dataset, ignore_label=ignore_label) for dataset in (dataset_tr, dataset_val))
+        return ObjectDataset(dataset_tr, ignore_label=ignore_label), ObjectDataset(
+            dataset_val, ignore_label=ignore_label
+        )
 
     def on_train_start(self) -> None:
         """Keep a record of the run beside its checkpoints."""

@@ -43,14 +43,15 @@ TOKEN_VOXELS = 4
 STAGES = 4
 
 
-def token_size(patch_size: Sequence[int]) -> tuple[int, ...]:
+def token_size(patch_size: Sequence[int]) -> tuple[int, int, int]:
     """Voxels of a token along each axis, by the patch's anisotropy, as the published settings choose them.
 
     The grids come out as cubic as they can be: 4 along the longest axis, 2 along one that is half as long, 1 along one
     that is a quarter or less.
     """
     longest = max(patch_size)
-    return tuple(max(1, TOKEN_VOXELS >> round(math.log2(longest / length))) for length in patch_size)
+    depth, height, width = (max(1, TOKEN_VOXELS >> round(math.log2(longest / length))) for length in patch_size)
+    return depth, height, width
 
 
 class NNFormer(nn.Module):

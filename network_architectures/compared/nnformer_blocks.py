@@ -31,9 +31,11 @@ def embedding(in_channels: int, width: int, token_voxels: Sequence[int] = (4, 4,
     half of it as its stride, the third what is left.
     """
     half = width // 2
-    first = tuple(max(1, voxels // 2) for voxels in token_voxels)
-    third = tuple(voxels // stride for voxels, stride in zip(token_voxels, first, strict=True))
-    steps = [(in_channels, half, first), (half, half, 1), (half, width, third), (width, width, 1)]
+    d, h, w = (max(1, voxels // 2) for voxels in token_voxels)
+    first = (d, h, w)
+    third = (token_voxels[0] // d, token_voxels[1] // h, token_voxels[2] // w)
+    once = (1, 1, 1)
+    steps = [(in_channels, half, first), (half, half, once), (half, width, third), (width, width, once)]
     layers: list[nn.Module] = []
     for source, target, stride in steps:
         layers += [ToTokens(nn.Conv3d(source, target, 3, stride=stride, padding=1)), nn.GELU(), nn.LayerNorm(target)]

@@ -36,7 +36,7 @@ def point_ball(radius: int = POINT_RADIUS) -> Tensor:
         (2 radius + 1,) * 3 float32. Like the engine's, the distances know nothing outside of this cube.
     """
     steps = torch.arange(-radius, radius + 1)
-    inside = sum(axis.square() for axis in torch.meshgrid(steps, steps, steps, indexing="ij")) <= radius**2
+    inside = torch.cartesian_prod(steps, steps, steps).square().sum(1).view((len(steps),) * 3) <= radius**2  # (D, H, W)
     distances = torch.from_numpy(distance_transform_edt(inside.numpy()))
     return (distances / distances.max()).float()
 
@@ -85,7 +85,7 @@ def click(channels: Tensor, point: Sequence[int], *, positive: bool, ball: Tenso
             return
         here.append(slice(low, high))
         there.append(slice(low - start, high - start))
-    view = channels[(POSITIVE_POINTS if positive else NEGATIVE_POINTS, *here)]
+    view = channels[POSITIVE_POINTS if positive else NEGATIVE_POINTS][tuple(here)]
     torch.maximum(view, shape[tuple(there)].to(view), out=view)
 
 

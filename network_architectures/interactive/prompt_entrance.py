@@ -94,4 +94,7 @@ def shrink_channels(channels: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(channels.shape[2:]) == tuple(size):
         return channels
     mask, rest = channels.split([1, CHANNELS - 1], dim=1)
-    return torch.cat([F.adaptive_avg_pool3d(mask, tuple(size)), F.adaptive_max_pool3d(rest, tuple(size))], dim=1)
+    depth, height, width = size
+    return torch.cat(
+        [F.adaptive_avg_pool3d(mask, (depth, height, width)), F.adaptive_max_pool3d(rest, tuple(size))], dim=1
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pydoc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,11 @@ class InteractiveUNet(nn.Module):
         UserError: If the channels fit neither reading, or ``prompts`` is unknown.
     """
 
+    encoder: Any
+    decoder: Any
+    entrances: Any
+    corrections: Any
+
     def __init__(
         self,
         input_channels: int,
@@ -76,7 +81,7 @@ class InteractiveUNet(nn.Module):
         self.beside_image = self.clickable and prompts == "input"
         heads = 1 + labels if self.clickable and prompts == "decoder" else num_classes
         seen = input_channels if self.beside_image else image_channels
-        self.unet_class: Any = pydoc.locate(unet)
+        self.unet_class = cast(Any, pydoc.locate(unet))
         plain = self.unet_class(
             input_channels=seen, num_classes=heads, deep_supervision=deep_supervision, **arch_kwargs
         )

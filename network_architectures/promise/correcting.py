@@ -41,8 +41,8 @@ class Corrections(nn.Module):
         )
         self.confidence = Confidence(fused_channels)
         for path in (self.to_deepest, self.to_fused):
-            nn.init.zeros_(path[-1].weight)
-            nn.init.zeros_(path[-1].bias)
+            for parameter in path[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H/2, W/2, D/2) maps to what is added to the deepest feature (at H/4) and to the fused one (at H/2)."""

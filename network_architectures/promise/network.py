@@ -216,7 +216,8 @@ class ProMISe(nn.Module):
         first = (logits if logits.ndim == 5 else logits[:, 0]).permute(TO_TOKEN_ORDER)  # (B, 2, H, W, D)
         ends = [padded - size for padded, size in zip(self.padded_size, self.patch_size, strict=True)]
         first = F.pad(first, (0, ends[0], 0, ends[2], 0, ends[1]), mode="replicate")
-        return logits, self.corrections["seg_layers"].confidence(fused, first)
+        corrections: Any = self.corrections["seg_layers"]
+        return logits, corrections.confidence(fused, first)
 
     def _fuse(
         self,
@@ -233,7 +234,7 @@ class ProMISe(nn.Module):
         if self.corrections is None:
             steered = self.prompt_encoder(encoded.deepest, point_coords, self.padded_size)
             return self.mask_decoder.fuse(encoded.shared, steered, encoded.residual)
-        corrections = self.corrections["seg_layers"]
+        corrections: Any = self.corrections["seg_layers"]
         signs = torch.ones_like(point_coords[..., 0], dtype=torch.long) if point_labels is None else point_labels.long()
         maps = dense_maps(point_coords, signs, previous_logits, self.padded_size)
         to_deepest, to_fused = corrections(maps.to(corrections.point_signs.dtype))

@@ -139,7 +139,7 @@ def _score_case(job: _Job) -> list[dict[str, Any]]:
             tolerance_mm=job.tolerance_mm,
         )
         volume_ml = clicked.size_voxels * geometry.voxel_volume_mm3 / 1000
-        label = names.get(prompt.label, str(prompt.label))
+        label = names.get(clicked.label, str(clicked.label))
         rows.append({"case": job.case, "label": label, "object": number, "volume_ml": volume_ml, **scores})
     return rows
 

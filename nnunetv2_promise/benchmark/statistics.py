@@ -159,11 +159,15 @@ def compare(system: pd.Series, baseline: pd.Series) -> Comparison:
         nothing = (np.nan,) * 3
         return Comparison(0, *nothing, 0, 0, 0, np.nan, np.nan, 0, np.nan)
     changed = np.where(np.abs(of_case) < SAME, 0, np.sign(of_case))
+    ci_low, ci_high = interval(differences)
     return Comparison(
         pairs=of_case.size,
         difference=float(of_case.mean()),
-        **dict(zip(("ci_low", "ci_high"), interval(differences), strict=True)),
-        **{name: int((changed == sign).sum()) for name, sign in (("better", 1), ("equal", 0), ("worse", -1))},
+        ci_low=ci_low,
+        ci_high=ci_high,
+        better=int((changed == 1).sum()),
+        equal=int((changed == 0).sum()),
+        worse=int((changed == -1).sum()),
         effect=rank_biserial(of_case),
         p=wilcoxon_p(of_case),
         trainings=len(_trainings(differences)),

@@ -178,7 +178,7 @@ def _image_files(image: Path) -> tuple[Path, ...]:
         return (image,)
     name = case_name(image)
     ending = image.name[len(name) :]
-    files = []
+    files: list[Path] = []
     while (file := image.with_name(f"{name}_{len(files):04d}{ending}")).is_file():
         files.append(file)
     return tuple(files)

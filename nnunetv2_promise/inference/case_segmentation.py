@@ -160,7 +160,7 @@ def _object_mask(
     alone = MaskComposition(tuple(layout), 2)
     for window, logit in windows:
         resample = model.configuration.resampling_fn_probabilities
-        crop = to_scan(logit, window, resample, model.configuration.spacing, cutter.spacing_mm)
+        crop = to_scan(logit, window, resample, model.configuration.spacing, cutter.spacing_mm.tolist())
         alone.add(1, layout.place(window), crop)
         if composed is not None:
             composed.add(prompt.label_head, tuple(slice(*edges) for edges in window.box), crop)
@@ -180,7 +180,7 @@ def _windows(model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt) ->
     for points in cutter.groups(prompt, model.window_size):
         size = np.array(model.window_size)
         for attempt in range(MAX_ENLARGEMENTS + 1):
-            window, image = cutter.cut(points, size, label_head=prompt.label_head, name=prompt.name)
+            window, image = cutter.cut(points, size.tolist(), label_head=prompt.label_head, name=prompt.name)
             (logit,) = model.answer(image, [WindowPrompt(prompt.label_head, window.points)])
             cut = cut_faces(window, logit > 0).any(1)
             if not cut.any() or attempt == MAX_ENLARGEMENTS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from nnunetv2_promise.planning.prompt_settings import PromptSettings
 
 logger = logging.getLogger(__name__)
 
-Resample = Callable[..., np.ndarray | torch.Tensor]
+Resample = Callable[..., Any]
 
 
 def follow_prompts(plans: PlansManager, configuration: ConfigurationManager) -> None:

@@ -46,7 +46,7 @@ class PromptedNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, *, patch_size: Sequence[int], heads: int) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.patch_size = tuple(patch_size)
         self.heads = heads
 

@@ -102,7 +102,8 @@ def _located(model: PromptedModel, click: Prompt | Sequence[float], number: int,
     if isinstance(click, Prompt):
         label, points = resolve_label(click.label, labels, where=where), click.points
     elif len(foreground) == 1:
-        label, points = foreground[0], (click,)
+        x, y, z = click
+        label, points = foreground[0], ((x, y, z),)
     else:
         raise UserError(f"{where}: the model knows several labels; give Prompt(label=..., points=((x, y, z),)).")
     index_zyx = np.asarray(points, float).reshape(-1, 3)[:, ::-1]

@@ -77,11 +77,12 @@ def draw_error_click(
     if not len(flat):
         return None
     # A voxel drawn uniformly lies in a region with a probability proportional to the region's size.
-    drawn = np.unravel_index(int(rng.choice(flat)), error.shape)
+    drawn = tuple(int(place) for place in np.unravel_index(int(rng.choice(flat)), error.shape))
     if density == "central":
         probabilities = click_probabilities(error, drawn, density).ravel()
         places = np.flatnonzero(probabilities)
-        drawn = np.unravel_index(int(rng.choice(places, p=probabilities[places])), error.shape)
+        chosen = int(rng.choice(places, p=probabilities[places]))
+        drawn = tuple(int(place) for place in np.unravel_index(chosen, error.shape))
     z, y, x = (int(index) for index in drawn)
     return z, y, x
 

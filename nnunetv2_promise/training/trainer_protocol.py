@@ -43,7 +43,6 @@ class PromptTraining(Protocol):
     get_validation_transforms: Callable[..., Any]
     configure_rotation_dummyDA_mirroring_and_inital_patch_size: Callable[[], tuple[Any, ...]]  # noqa: N815
 
-    _get_deep_supervision_scales: Callable[[], Any]
     inference_allowed_mirroring_axes: tuple[int, ...] | None
 
     seed: int

@@ -48,6 +48,9 @@ class ZoomingDataLoader(CentredDataLoader):
     A batch has one more entry, ``zoom``: (batch size,) float32, 1 where a patch is not zoomed.
     """
 
+    patch_size: Any
+    transforms: Any
+
     def __init__(self, *args: Any, zoom_share: float, **kwargs: Any) -> None:
         """As nnU-Net's loader; ``zoom_share`` is the share of zoomed patches."""
         super().__init__(*args, **kwargs)

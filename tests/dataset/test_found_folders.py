@@ -219,7 +219,7 @@ REFUSED = {
     "NIfTI-2": (nifti_2, r"scan_001\.nii\.gz is NIfTI-2"),
     "RGB labels": (colours, r"scan_001\.nii\.gz has 3 dimensions and 3 value"),
     "label 255": (value_255, "has label 255, which dataset.json does not declare"),
-    "not compressed": (uncompressed, r"scan_001\.nii\.gz cannot be read .*[Nn]ot a gzipped file"),
+    "not compressed": (uncompressed, r"scan_001\.nii\.gz cannot be read .*a gzipped file"),
     "name that ITK changes": (name_that_itk_changes, r"'scan_001\.nii' .* rename it, for example to 'scan_001_nii'"),
     "one channel of two": (one_channel_of_two, "has 1 channels and dataset.json declares 2"),
     "channels on two grids": (second_channel_elsewhere, r"scan_001_0001\.nii\.gz: origin"),

@@ -117,7 +117,9 @@ def _content(
         for shown in case_pictures(results)
     ]
     comparison = tables["table1"]
-    groups = {group: shown.scores(part) for group, part in comparison.groupby("label", sort=False)}
+    groups = (
+        {} if comparison is None else {g: shown.scores(part) for g, part in comparison.groupby("label", sort=False)}
+    )
     optional = {
         name: None if tables[name] is None else write(tables[name])
         for name, write in (
