@@ -21,6 +21,7 @@ def pretrained_weights_of_command(arguments: Sequence[str]) -> Path | None:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-pretrained_weights", type=Path)
+    parser.add_argument("-p")  # nnU-Net's plans; argparse would take it for the beginning of the other option
     known, _ = parser.parse_known_args(list(arguments))
     return known.pretrained_weights
 

@@ -16,7 +16,9 @@ from nnunetv2_promise.training.pretrained_heads import pretrained_weights_of_com
     ("arguments", "expected"),
     [
         (["nnUNetv2_train", "4", "3d_fullres", "0", "-pretrained_weights", "a.pth", "-tr", "T"], Path("a.pth")),
-        (["nnUNetv2_train", "4", "3d_fullres", "0", "-tr", "T", "--npz"], None),
+        (["nnUNetv2_train", "4", "3d_fullres", "0", "-p", "Plans", "-pretrained_weights", "a.pth"], Path("a.pth")),
+        (["nnUNetv2_train", "4", "3d_fullres", "0", "-pretrained_weights", "a.pth", "-p", "Plans"], Path("a.pth")),
+        (["nnUNetv2_train", "4", "3d_fullres", "0", "-tr", "T", "-p", "Plans", "--npz"], None),
         ([], None),
     ],
 )
