@@ -11,14 +11,11 @@ from collections.abc import Mapping, Sequence
 from math import ceil, prod
 from typing import Any
 
-GIB = 2**30
-VOXELS_PER_TOKEN_EDGE = 4
+from nnunetv2_promise.network_architectures.promise.options import encoder_config
+from nnunetv2_promise.network_architectures.promise.patch_embedding import TOKEN_VOXELS
 
-_SAM_ENCODERS = {
-    "vit_b": {"embed_dim": 768, "depth": 12},
-    "vit_l": {"embed_dim": 1024, "depth": 24},
-    "vit_h": {"embed_dim": 1280, "depth": 32},
-}
+GIB = 2**30
+
 # Numbers that a block keeps per number of its token; the 17.5 of 1.64 GiB at 32^3 tokens, and what hooks find beyond.
 _BLOCK_WITH_TWO_ADAPTERS = 18.8
 _ADAPTER = 2.5
@@ -53,7 +50,7 @@ def training_memory_gib(
     Returns:
         GiB.
     """
-    tokens = prod(ceil(size / VOXELS_PER_TOKEN_EDGE) for size in patch_size)
+    tokens = prod(ceil(size / TOKEN_VOXELS) for size in patch_size)
     encoder = _encoder_per_token(arch_kwargs, activation_checkpointing=activation_checkpointing)
     elements = batch_size * tokens * (encoder + _decoder_per_token(arch_kwargs, in_channels))
     activations_gib = elements * _BYTES_PER_ACTIVATION / GIB
@@ -62,8 +59,8 @@ def training_memory_gib(
 
 def encoder_size(encoder: str | Mapping[str, Any]) -> tuple[int, int]:
     """``embed_dim`` and ``depth`` of an encoder name or dictionary."""
-    sizes = _SAM_ENCODERS[encoder] if isinstance(encoder, str) else encoder
-    return int(sizes["embed_dim"]), int(sizes["depth"])
+    config = encoder_config(encoder)
+    return config.embed_dim, config.depth
 
 
 def _encoder_per_token(arch_kwargs: Mapping[str, Any], *, activation_checkpointing: bool) -> float:
@@ -85,7 +82,7 @@ def _decoder_per_token(arch_kwargs: Mapping[str, Any], in_channels: int) -> floa
     fusion = half_resolution * (2 * channels + in_channels)
     necks = 4 * 3 * width
     prompts = 2 * 8 * width
-    logits = 2 * VOXELS_PER_TOKEN_EDGE**3 * _LOGITS_COPIES
+    logits = 2 * TOKEN_VOXELS**3 * _LOGITS_COPIES
     return features + cnn + fusion + necks + prompts + logits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,6 +105,11 @@ class ProMISePlanner(ExperimentPlanner):
         """The memory target for this network."""
         return MemoryBudget(self.UNet_vram_target_GB, self.architecture, len(self._channel_names))
 
+    @cached_property
+    def choice(self) -> Choice:
+        """What ``choose`` decides, once for each plan."""
+        return self.choose()
+
     def choose(self) -> Choice:
         """Decide on spacing, patch, batch and activation checkpointing."""
         spacing, reasons, fixed = self._choose_spacing()
@@ -124,7 +130,7 @@ class ProMISePlanner(ExperimentPlanner):
 
     def determine_fullres_target_spacing(self) -> np.ndarray:
         """(3,) spacing in mm (z, y, x)."""
-        return np.array(self.choose().spacing_mm)
+        return np.array(self.choice.spacing_mm)
 
     def get_plans_for_configuration(
         self,
@@ -135,7 +141,7 @@ class ProMISePlanner(ExperimentPlanner):
         _cache: dict[str, Any],
     ) -> dict[str, Any]:
         """The configuration ``3d_fullres``; spacing, patch and batch are those of ``choose``."""
-        choice = self.choose()
+        choice = self.choice
         data_fn, data_kwargs, seg_fn, seg_kwargs = self.determine_resampling()
         export_fn, export_kwargs = self.determine_segmentation_softmax_export_fn()
         schemes, use_mask = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()

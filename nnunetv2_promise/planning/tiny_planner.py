@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from nnunetv2_promise.network_architectures.promise.patch_embedding import TOKEN_VOXELS
 from nnunetv2_promise.planning.architectures import TINY_ARCHITECTURE
 from nnunetv2_promise.planning.fitting import Choice, FittedPatch, fit_patch
 from nnunetv2_promise.planning.planner import ProMISePlanner
@@ -18,8 +19,7 @@ from nnunetv2_promise.planning.sizes import (
     spacing_for_half_patch_mm,
 )
 
-# The network's tokens are cubes of 4 voxels; SAM-sized encoders attend in windows of 8 tokens.
-TOKEN_VOXELS = 4
+# SAM-sized encoders attend in windows of 8 tokens.
 SAM_WINDOW = 8
 
 
