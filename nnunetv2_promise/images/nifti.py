@@ -98,9 +98,11 @@ def _header(path: Path) -> nibabel.Nifti1Header:
         raise UserError(
             f"Image {path} cannot be read ({error}); it was cut off or damaged, copy or replace it."
         ) from error
+    length = nibabel.Nifti1Header.template_dtype.itemsize
+    if len(start) < length:
+        raise UserError(f"Image {path} cannot be read (it ends within its header); copy or replace it.")
     if nibabel.Nifti2Header.may_contain_header(start):
         raise UserError(f"Image {path} is NIfTI-2, which ITK does not read; save it as NIfTI-1.")
-    length = nibabel.Nifti1Header.template_dtype.itemsize
     if not nibabel.Nifti1Header.may_contain_header(start[:length]):
         raise UserError(
             f"Image {path} cannot be read (it is not NIfTI although its name says so); rename or replace it."

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 from nnunetv2_promise.images.reading import check_stored_voxels
 from nnunetv2_promise.inference.case_prompts import prompts_of_image
@@ -21,12 +22,22 @@ from nnunetv2_promise.inference.window_cutting import WindowCutter
 
 logger = logging.getLogger(__name__)
 
+NO_CLICKS_IN_ARRAYS = "nnUNetPredictor's functions for arrays know no clicks; call nnunetv2_promise.segment(model, image, spacing, clicks)."
+
 
 class PromptPreprocessor(DefaultPreprocessor):
     """Reads the prompts of a case and prepares one window for each.
 
     The result stacks the windows along axis 0 and has one channel more than the image (``tile_code``).
     """
+
+    def run_case_npy(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Refused: nnU-Net's predictor has no clicks to hand over with an array.
+
+        Raises:
+            UserError: Always; it names the function to call.
+        """
+        raise UserError(NO_CLICKS_IN_ARRAYS)
 
     def run_case(
         self,

@@ -242,3 +242,9 @@ def test_nan_image_is_one_sentence(tmp_path: Path) -> None:
         PromptPreprocessor(verbose=False).run_case(
             [str(tmp_path / "in" / "case_0000.nii.gz")], None, manager, manager.get_configuration("3d_fullres"), DATASET
         )
+
+
+def test_nnunets_functions_for_arrays_name_the_right_call() -> None:
+    made = predictor([0, 1, 2])
+    with pytest.raises(UserError, match=r"nnunetv2_promise\.segment"):
+        made.predict_single_npy_array(np.zeros((1, *PATCH), np.float32), {"spacing": list(SPACING_ZYX_MM)})
