@@ -51,10 +51,10 @@ def script() -> str:
     for language, text in blocks():
         if language == "json":
             parts.append(f"cat > scans/prompts.json <<'END'\n{text}END")
-        elif language == "bash" and executed_here(text):
+        elif language in ("bash", "python") and executed_here(text):
             for printed, shorter in SHORTER.items():
                 text = text.replace(printed, shorter)
-            parts.append(text)
+            parts.append(text if language == "bash" else f"python - <<'END' > from_python.txt\n{text}END")
     return "\n".join(parts)
 
 
@@ -102,6 +102,11 @@ def test_the_click_gives_a_mask_on_the_grid_of_its_scan(folder: Path) -> None:
     mask = sitk.ReadImage(str(folder / "masks" / "colon_002.nii.gz"))
     assert mask.GetSize() == sitk.ReadImage(str(folder / "scans" / "colon_002_0000.nii.gz")).GetSize()
     assert list((folder / "pictures").glob("colon_002*.png"))
+
+
+def test_python_gives_the_mask_of_the_command(folder: Path) -> None:
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "masks" / "colon_002.nii.gz")))
+    assert (folder / "from_python.txt").read_text() == f"{mask.shape} {(mask > 0).sum()} voxels\n"
 
 
 def test_masks_of_the_validation_are_scored(folder: Path) -> None:
