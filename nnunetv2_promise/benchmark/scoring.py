@@ -73,7 +73,7 @@ def read_scores(file: Path) -> pd.DataFrame:
         if set(table[column]) <= {"True", "False"}:
             table[column] = table[column] == "True"
         else:
-            table[column] = pd.to_numeric(table[column].replace("", "nan"))
+            table[column] = pd.to_numeric(table[column].mask(table[column] == ""))
     return table
 
 
