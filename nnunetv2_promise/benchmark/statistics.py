@@ -156,15 +156,12 @@ def compare(system: pd.Series, baseline: pd.Series) -> Comparison:
     differences = (system - baseline).dropna()
     of_case = _of_cases(differences)
     if not of_case.size:
-        nothing = (np.nan,) * 3
-        return Comparison(0, *nothing, 0, 0, 0, np.nan, np.nan, 0, np.nan)
+        return Comparison(0, np.nan, np.nan, np.nan, 0, 0, 0, np.nan, np.nan, 0, np.nan)
     changed = np.where(np.abs(of_case) < SAME, 0, np.sign(of_case))
-    ci_low, ci_high = interval(differences)
     return Comparison(
-        pairs=of_case.size,
-        difference=float(of_case.mean()),
-        ci_low=ci_low,
-        ci_high=ci_high,
+        of_case.size,
+        float(of_case.mean()),
+        *interval(differences),
         better=int((changed == 1).sum()),
         equal=int((changed == 0).sum()),
         worse=int((changed == -1).sum()),

@@ -22,7 +22,9 @@ from nnunetv2_promise.inference.window_cutting import WindowCutter
 
 logger = logging.getLogger(__name__)
 
-NO_CLICKS_IN_ARRAYS = "nnUNetPredictor's functions for arrays take no clicks; call nnunetv2_promise.segment(model, image, spacing, clicks)."
+NO_CLICKS_IN_ARRAYS = (
+    "nnU-Net's array functions take no clicks; call nnunetv2_promise.segment(model, image, spacing, clicks)."
+)
 
 
 class PromptPreprocessor(DefaultPreprocessor):
