@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -16,6 +15,7 @@ from torch import distributed
 
 from nnunetv2_promise.dataset.splits import require_split
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.model_folder import read_checkpoint
 from nnunetv2_promise.training.plan_changes import check_same_plans
 from nnunetv2_promise.training.records import note_epoch, note_training
 from nnunetv2_promise.training.seeding import seed_everything
@@ -123,8 +123,7 @@ class RestartableTraining(nnUNetTrainer):
         checkpoint, name = filename_or_checkpoint, "The checkpoint"
         if isinstance(checkpoint, str):
             name = checkpoint
-            # Mapped: nnU-Net reads the weights again, and only the plans are needed here.
-            checkpoint = torch.load(name, map_location="cpu", weights_only=False, mmap=True)
+            checkpoint = read_checkpoint(name)  # nnU-Net reads it again, without being careful
         begun_with = checkpoint.get("init_args", {}).get("plans")
         if begun_with is not None:
             check_same_plans(begun_with, self.plans_manager.plans, self.configuration_name, checkpoint=name)

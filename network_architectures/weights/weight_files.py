@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,32 +14,40 @@ from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
 
+SAFE_TYPES: list[Any] = [
+    # The function that makes NumPy's scalars: checkpoints keep their best score as one. NumPy 1 wrote its module by
+    # another name than NumPy 2.
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+]
+"""What may stand in a weight file beside tensors and plain containers."""
 
-def read_weight_file(path: Path | str) -> Any:
+
+def read_weight_file(path: Path | str, *, remedy: str = "download it again", mapped: bool = False) -> Any:
     """Read a file that ``torch.save`` wrote; only tensors, plain containers and NumPy numbers are accepted.
 
+    Args:
+        path: The file.
+        remedy: What the user can do about a bad one.
+        mapped: Leave tensors on the disk until they are used.
+
     Raises:
-        UserError: If the file is missing, truncated, no PyTorch file, or would need code to be run.
+        UserError: If the file is missing, truncated, not a PyTorch file, or would need code to be run.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file; check the path.")
     try:
-        with torch.serialization.safe_globals(_numpy_number()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(SAFE_TYPES):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is not a PyTorch weight file or holds more than weights; download it again."
+            f"{path} is not a PyTorch weight file, or holds more than weights, which could run code when loaded; "
+            f"{remedy}."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged or no PyTorch weight file; download it again.") from error
-
-
-def _numpy_number() -> list[Any]:
-    """What a NumPy float is pickled with; the published checkpoints keep their best loss as one."""
-    scalar = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    return [*((scalar, name) for name in names), np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+    except (RuntimeError, EOFError, ValueError, KeyError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or is not a PyTorch weight file; {remedy}.") from error
 
 
 def check_weights(path: Path | str, part: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

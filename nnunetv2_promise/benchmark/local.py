@@ -58,11 +58,11 @@ def run_units(root: Path, units: Sequence[tuple[str, str]], places: Sequence[dic
                     failures.append(_describe(error, root, futures[future]))
                     tqdm.write(f"Failed: {failures[-1]}")
                 bar.update()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            stop_running_commands()
-            raise
+        finally:
+            if not all(future.done() for future in futures):  # interrupted, by Ctrl-C for example
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                stop_running_commands()
     if failures:
         raise UserError(f"{len(failures)} of {len(units)} units failed: {failures[0]}")
 

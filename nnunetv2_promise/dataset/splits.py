@@ -73,7 +73,7 @@ def read_published_splits(path: Path | str) -> list[Fold]:
             f"{path} refers to {error}, and only plain lists of cases are read; get the file from its publisher."
         ) from None
     except _UNPICKLING_ERRORS as error:
-        raise UserError(f"{path} is damaged or no pickle file; get it from its publisher.") from error
+        raise UserError(f"{path} is damaged or is not a pickle file; get it from its publisher.") from error
     if not isinstance(content, list) or not content:
         raise UserError(f"{path} holds no list of folds; each fold is a dict of {', '.join(PARTS)}.")
     return [_fold(fold, f"{path}: fold {index}") for index, fold in enumerate(content)]

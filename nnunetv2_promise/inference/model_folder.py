@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -19,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_promise.dataset.environment import dataset_name_of
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
+from nnunetv2_promise.network_architectures.weights.weight_files import read_weight_file
 from nnunetv2_promise.trainer_search import find_trainer
 
 if TYPE_CHECKING:
@@ -26,12 +24,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_KEYS = ("network_weights", "init_args", "trainer_name")
 # What nnU-Net's logger leaves in a checkpoint besides tensors and plain Python; nothing here can run code.
-SAFE_TYPES: list[Any] = [
-    # The function that makes numpy scalars; NumPy 1 wrote its module by another name than NumPy 2.
-    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
-]
 
 
 @dataclass(frozen=True)
@@ -130,22 +122,13 @@ class ModelFolder:
                 )
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """A checkpoint's content, on the CPU, memory-mapped.
 
     Raises:
         UserError: If the file is corrupt, or holds objects that could run code when loaded.
     """
-    try:
-        with torch.serialization.safe_globals(SAFE_TYPES):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} holds Python objects besides weights, which could run code when loaded, or is damaged; "
-            "restore it from its source."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or no checkpoint; restore it, or train again.") from error
+    content = read_weight_file(path, remedy="restore it, or train again", mapped=True)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a checkpoint; name another file.")
     return content

@@ -174,7 +174,7 @@ def test_bad_file_is_one_sentence(tmp_path: Path, case: str) -> None:
 def test_truncated_file_is_one_sentence(small_checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "truncated.pth"
     path.write_bytes(small_checkpoint.read_bytes()[:1_000_000])
-    with pytest.raises(UserError, match="is damaged or no PyTorch"):
+    with pytest.raises(UserError, match="is damaged or is not a PyTorch"):
         load_published_checkpoint(path)
 
 
