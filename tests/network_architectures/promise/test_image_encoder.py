@@ -196,9 +196,9 @@ def _save(path: Path, change) -> None:
 BAD_FILES = {
     "missing": (lambda path: path.unlink(), "does not exist"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "does not exist or is not a file"),
-    "empty": (lambda path: path.write_bytes(b""), "damaged or no PyTorch"),
+    "empty": (lambda path: path.write_bytes(b""), "damaged or is not a PyTorch"),
     "text": (lambda path: path.write_text("hello, this is not a checkpoint"), "not a PyTorch weight file"),
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "damaged or no PyTorch"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "damaged or is not a PyTorch"),
     "pickled code": (lambda path: torch.save({"image_encoder.x": Path("x")}, path), "holds more than weights"),
     "a tensor": (lambda path: torch.save(torch.zeros(3), path), "holds no 'image_encoder"),
     "another model": (lambda path: torch.save({"conv.weight": torch.zeros(3)}, path), "it is not a SAM checkpoint"),
