@@ -40,7 +40,7 @@ class ProMISeTrainer(RestartableTraining):
     is_ddp: bool
     network: nn.Module
 
-    takes_prompts: ClassVar[bool] = True
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("points",)
     epochs: ClassVar[int] = 200
     architecture_overrides: ClassVar[dict[str, Any]] = {}
     boundary_weight: ClassVar[float] = 10.0

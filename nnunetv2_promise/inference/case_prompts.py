@@ -28,17 +28,24 @@ CLICK_DECIMALS = 3
 
 @dataclass(frozen=True)
 class VoxelPrompt:
-    """The clicks on one object.
+    """The clicks of one object, in the order in which they were made.
 
     Attributes:
         label_head: Output channel of the object's label.
         points_zyx: (n, 3) float, continuous array indices.
         name: What messages call the object.
+        positive: (n,) bool, whether each click is on the object; None if all are.
     """
 
     label_head: int
     points_zyx: np.ndarray
     name: str = ""
+    positive: np.ndarray | None = None
+
+    @property
+    def signs(self) -> np.ndarray:
+        """(n,) bool, whether each click is on the object."""
+        return np.ones(len(self.points_zyx), bool) if self.positive is None else self.positive
 
 
 def case_identifier(image_file: Path, file_ending: str) -> str:
@@ -109,11 +116,15 @@ def voxel_prompts(
     foreground = plans.get_label_manager(dict(dataset_json)).foreground_labels
     located = locate_case(prompt_file, case, geometry, labels=dataset_json["labels"])
     names = {value: name for name, value in dataset_json["labels"].items() if not isinstance(value, list)}
-    return [
-        VoxelPrompt(
-            label_head=1 + foreground.index(p.label),
-            points_zyx=np.round(p.index_zyx, CLICK_DECIMALS),
-            name=f"Case {case!r}, object {number} ({names.get(p.label, p.label)})",
+    prompts = []
+    for number, prompt in enumerate(located, start=1):
+        clicks, positive = prompt.clicks_zyx()
+        prompts.append(
+            VoxelPrompt(
+                label_head=1 + foreground.index(prompt.label),
+                points_zyx=np.round(clicks, CLICK_DECIMALS),
+                name=f"Case {case!r}, object {number} ({names.get(prompt.label, prompt.label)})",
+                positive=positive,
+            )
         )
-        for number, p in enumerate(located, start=1)
-    ]
+    return prompts

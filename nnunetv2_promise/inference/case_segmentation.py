@@ -121,6 +121,8 @@ def segment_objects(
 
 def _shares(model: PromptedModel, cutter: WindowCutter, first: VoxelPrompt, other: VoxelPrompt) -> bool:
     """Whether the other object's clicks lie in the inner half of the patch around the first one's."""
+    if model.corrects and max(len(first.points_zyx), len(other.points_zyx)) > 1:
+        return False  # clicks that correct each other have a window of their own
     if cutter.in_padding(first) or cutter.in_padding(other) or len(cutter.groups(first, model.window_size)) > 1:
         return False
     clicks = cutter.clicks(first)
@@ -165,7 +167,8 @@ def _object_mask(
         if composed is not None:
             composed.add(prompt.label_head, tuple(slice(*edges) for edges in window.box), crop)
     mask = alone.labels == 1
-    holds_click = _holds(mask, cutter.clicks(prompt) - np.array(layout.region)[:, 0])
+    clicks = cutter.clicks(prompt)[prompt.signs]
+    holds_click = _holds(mask, clicks - np.array(layout.region)[:, 0])
     cut = any(is_cut(window, logit) for window, logit in windows)
     problems = faults(empty=not mask.any(), holds_click=holds_click, cut=cut)
     if problems:
@@ -177,6 +180,10 @@ def _object_mask(
 
 def _windows(model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt) -> Iterator[tuple[Window, np.ndarray]]:
     """The windows of an object and their logits; a window whose mask is cut is cut larger and segmented again."""
+    if model.corrects and (len(prompt.points_zyx) > 1 or not prompt.signs.all()):
+        window, image = cutter.cut_around_all(prompt, model.window_size)
+        yield window, model.correct(image, WindowPrompt(prompt.label_head, window.points, prompt.signs.tolist()))
+        return
     for points in cutter.groups(prompt, model.window_size):
         size = np.array(model.window_size)
         for attempt in range(MAX_ENLARGEMENTS + 1):

@@ -78,8 +78,9 @@ class CorrectableMask:
     """The mask of one object in a preprocessed image.
 
     The first click is answered as prediction answers it, patch by patch where the object is larger than one. A later
-    click is answered by the patch that holds it most centrally, or by a new one around it; the network gets all clicks
-    in that patch, and what the mask was there. The newest answer counts.
+    click is answered by the patch that holds it most centrally, or by a new one around it, also where the change would
+    end at a face of the known one; the network gets all clicks in that patch, and what the mask was there. The newest
+    answer counts.
 
     Args:
         patches: The image's patches.
@@ -139,8 +140,8 @@ class CorrectableMask:
             if first:
                 self._answer_first(np.array([click.voxel for click in new]))
             else:
-                for start in dict.fromkeys(self._patch_for(click.voxel) for click in new):
-                    self._write(start, self._answer(start, self._clicks_in(start), previous=True))
+                for start, middle in {self._patch_for(click.voxel): click.voxel for click in new}.items():
+                    self._correct(start, middle)
 
     def undo(self) -> bool:
         """Take the newest interaction back; False if there is none."""
@@ -193,6 +194,28 @@ class CorrectableMask:
         self._starts.append(place_window(np.array([voxel]), size))
         return self._starts[-1]
 
+    def _correct(self, start: Start, middle: Voxel) -> None:
+        """Write a patch's answer; one around the click where the change would end at a face of the known patch."""
+        logit = self._corrected(start)
+        centred = place_window(np.array([middle]), self.patches.network.patch_size)
+        if start != centred and self._ends_at_a_face(start, logit):
+            self._starts.append(centred)
+            start, logit = centred, self._corrected(centred)
+        self._overwrite(start, logit)
+
+    def _corrected(self, start: Start) -> NDArray[np.float32]:
+        """(D, H, W), the logit of a patch for all of its clicks and the mask so far."""
+        logits = self._answer(start, self._clicks_in(start), previous=True)
+        return (logits[1] - logits[0]).float().cpu().numpy()
+
+    def _ends_at_a_face(self, start: Start, logit: NDArray[np.float32]) -> bool:
+        """Whether the mask changes at a face of a patch behind which the image continues."""
+        changed = (logit > 0) != (self._before(start).numpy() > 0)
+        lower = [low > 0 and changed.take(0, axis).any() for axis, low in enumerate(start)]
+        ends = zip(start, logit.shape, self.patches.shape, strict=True)
+        upper = [low + n < end and changed.take(-1, axis).any() for axis, (low, n, end) in enumerate(ends)]
+        return any(lower) or any(upper)
+
     def _clicks_in(self, start: Start) -> list[_Click]:
         """The clicks in a patch, in its voxels."""
         size = self.patches.network.patch_size
@@ -224,9 +247,6 @@ class CorrectableMask:
         in_patch, in_image = overlap(start, size, self.patches.shape)
         known[in_patch] = np.nan_to_num(self.logits[in_image], nan=BACKGROUND_LOGIT)
         return torch.from_numpy(known)
-
-    def _write(self, start: Start, logits: Tensor) -> None:
-        self._overwrite(start, (logits[1] - logits[0]).float().cpu().numpy())
 
     def _overwrite(self, start: Start, logit: NDArray[np.float32]) -> None:
         """Put what was seen into the image."""

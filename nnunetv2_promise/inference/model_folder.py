@@ -57,6 +57,11 @@ class ModelFolder:
         """One file for each fold."""
         return [self.path / f"fold_{fold}" / self.checkpoint for fold in self.folds]
 
+    def prompt_kinds(self) -> tuple[str, ...]:
+        """The kinds of prompts that the model takes; keys of ``prompts.kinds.KINDS``."""
+        trainer = find_trainer(str(read_checkpoint(self.checkpoints[0]).get("trainer_name")))
+        return getattr(trainer, "prompt_kinds", ("points",))
+
     def check_files(self) -> None:
         """Check that everything is there.
 
@@ -97,7 +102,7 @@ class ModelFolder:
                     f"{path} was written by {content['trainer_name']}, which is not found; add the folder of that "
                     "trainer to the variable nnUNet_extTrainer."
                 )
-            if not getattr(trainer, "takes_prompts", False):
+            if not getattr(trainer, "prompt_kinds", ()):
                 raise UserError(
                     f"{path} was written by {content['trainer_name']}, which takes no prompts; "
                     "use nnUNetv2_predict for it, or the folder of a ProMISe model."

@@ -21,7 +21,7 @@ from nnunetv2_promise.inference.case_prompts import VoxelPrompt, grid_of_case, v
 from nnunetv2_promise.inference.case_segmentation import segment_case
 from nnunetv2_promise.inference.model_folder import ModelFolder, open_model_folder, results_folder
 from nnunetv2_promise.inference.prompted_model import PromptedModel
-from nnunetv2_promise.prompts.kinds import require_points_only
+from nnunetv2_promise.prompts.kinds import require_kinds
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, prompt_file_for
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def locate_prompts(prompt_file: PromptFile, images: Mapping[str, Sequence[Path]]
             f"{prompt_file.path} has prompts for case '{unknown[0]}', which has no image in the input folder; "
             "remove the case or correct its name."
         )
-    require_points_only(prompt_file, model="this model")
+    require_kinds(prompt_file, model.prompt_kinds(), model="this model")
     plans = PlansManager(model.plans)
     configuration = plans.get_configuration(model.configuration)
     cases = []

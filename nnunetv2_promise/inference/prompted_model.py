@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.configuration import ignore_prompts
+from nnunetv2_promise.inference.correctable_mask import CorrectableMask, PatchMemory
 from nnunetv2_promise.inference.growth import grow, patch_box
 from nnunetv2_promise.inference.mirroring import mirror, mirror_points, mirrors
 from nnunetv2_promise.inference.model_folder import ModelFolder, read_checkpoint
@@ -32,10 +33,12 @@ class WindowPrompt:
     Attributes:
         label_head: Number of the object's label.
         points: (n, 3) click voxels in the window.
+        positive: (n,) bool, whether each click is on the object; None if all are.
     """
 
     label_head: int
     points: Sequence[Sequence[int]]
+    positive: Sequence[bool] | None = None
 
 
 class PromptedModel:
@@ -115,6 +118,41 @@ class PromptedModel:
                 for vote, logit in zip(votes, self._answer_view(mirror(window, axes), prompts, axes), strict=True):
                     vote.add(mirror(logit, axes).cpu().numpy())
         return [vote.mean() for vote in votes]
+
+    @torch.inference_mode()
+    def correct(self, image: np.ndarray, prompt: WindowPrompt) -> np.ndarray:
+        """Segment one object click by click: each click after the first one corrects the mask so far.
+
+        Args:
+            image: (C, D, H, W) float32, a preprocessed window that holds a window around each click.
+            prompt: Its clicks, in order; the first one is positive.
+
+        Returns:
+            (D, H, W) float32 foreground logit, NaN where no patch of any fold looked.
+
+        Raises:
+            UserError: If the first click is negative, or the network cannot correct.
+        """
+        shape = image.shape[1:]
+        votes = _MeanOfSeen(shape)
+        for weights in self._weights if len(self._weights) > 1 else [None]:
+            if weights is not None:
+                self.network.load_state_dict(weights)
+            for axes in mirrors(self._mirror_axes):
+                view = mirror(torch.from_numpy(image), axes)
+                points = mirror_points(torch.as_tensor(np.asarray(prompt.points)), shape, axes).tolist()
+                mask = CorrectableMask(
+                    PatchMemory(self.network, view.numpy()), label_head=prompt.label_head, window_size=self.window_size
+                )
+                for point, positive in zip(points, prompt.positive or [True] * len(points), strict=True):
+                    mask.click([point], positive=positive)
+                votes.add(mirror(torch.from_numpy(mask.logits), axes).numpy())
+        return votes.mean()
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the network takes one click after the other, negative ones as well."""
+        return getattr(self.network.network, "corrections", None) is not None
 
     def _answer_view(self, window: Tensor, prompts: Sequence[WindowPrompt], axes: Sequence[int]) -> Iterator[Tensor]:
         """The logits of one mirror image of a window, in its own orientation."""

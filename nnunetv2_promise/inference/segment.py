@@ -15,6 +15,7 @@ from nnunetv2_promise.inference.case_prompts import VoxelPrompt
 from nnunetv2_promise.inference.case_segmentation import segment_objects
 from nnunetv2_promise.inference.model_folder import open_model_folder
 from nnunetv2_promise.inference.prompted_model import PromptedModel
+from nnunetv2_promise.prompts.kinds import KINDS, kinds_of
 from nnunetv2_promise.prompts.schema import Prompt, resolve_label
 
 
@@ -61,7 +62,8 @@ def segment(
         image: (z, y, x), or (channels, z, y, x).
         spacing: Distance between voxels along x, y, z in mm, as ``GetSpacing()`` of SimpleITK gives it.
         clicks: One object each: a voxel (x, y, z), which may be fractional, for a model of one label; else
-            ``Prompt(label=..., points=((x, y, z), ...))``.
+            ``Prompt(label=..., points=((x, y, z), ...))``. A model that corrects takes its clicks one after the other,
+            ``negative_points`` as well.
 
     Returns:
         (z, y, x) mask of each object, in the order of the clicks; masks may overlap.
@@ -100,14 +102,21 @@ def _located(model: PromptedModel, click: Prompt | Sequence[float], number: int,
     labels = model.dataset_json["labels"]
     foreground = list(model.plans.get_label_manager(model.dataset_json).foreground_labels)
     if isinstance(click, Prompt):
-        label, points = resolve_label(click.label, labels, where=where), click.points
+        prompt = click
     elif len(foreground) == 1:
         x, y, z = click
-        label, points = foreground[0], ((x, y, z),)
+        prompt = Prompt(label=foreground[0], points=((x, y, z),))
     else:
         raise UserError(f"{where}: the model knows several labels; give Prompt(label=..., points=((x, y, z),)).")
-    index_zyx = np.asarray(points, float).reshape(-1, 3)[:, ::-1]
+    taken = ("points", "negative_points") if model.corrects else ("points",)
+    refused = [KINDS[kind] for kind in kinds_of(prompt) if kind not in taken]
+    if refused:
+        listed = " and ".join(KINDS[kind] for kind in taken)
+        raise UserError(f"{where} has {' and '.join(refused)}, but this model takes {listed} only; remove the rest.")
+    index_zyx = np.asarray([made.point for made in prompt.clicks], float).reshape(-1, 3)[:, ::-1]
     if check_inside(index_zyx, shape).size:
         size_xyz = tuple(int(length) for length in shape[::-1])
         raise UserError(f"{where} lies outside of the image of {size_xyz} voxels (x, y, z).")
-    return VoxelPrompt(label_head=1 + foreground.index(label), points_zyx=index_zyx, name=f"Click {number}")
+    label = resolve_label(prompt.label, labels, where=where)
+    signs = np.array([made.positive for made in prompt.clicks])
+    return VoxelPrompt(1 + foreground.index(label), index_zyx, name=f"Click {number}", positive=signs)

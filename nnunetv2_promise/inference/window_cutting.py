@@ -118,6 +118,13 @@ class WindowCutter:
         edges = [[start, start + length] for start, length in zip(window.start, size, strict=True)]
         return window, crop_and_pad_nd(resampled, edges, 0)
 
+    def cut_around_all(self, prompt: VoxelPrompt, size: Sequence[int]) -> tuple[Window, np.ndarray]:
+        """As ``cut``, one window that holds a window of the given size around each click."""
+        points = prompt.points_zyx[:, self._transpose]
+        apart = np.ceil(np.ptp(points, axis=0) / self.extent((1, 1, 1))).astype(int)
+        room = np.array(size) + apart + 2  # clicks and windows are rounded to whole voxels
+        return self.cut(points, room.tolist(), label_head=prompt.label_head, name=prompt.name)
+
     def _normalise(self, data: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return self._normaliser._normalize(data, mask, self._configuration, self._intensities)
 

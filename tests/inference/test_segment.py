@@ -76,6 +76,52 @@ def test_each_click_gets_its_mask_and_near_clicks_share_an_encoding(transpose: t
         assert not mask[distance > RADIUS_MM + 1.8].any()
 
 
+class CorrectingBall(EncodingBall):
+    """Adds a ball around each positive click to the mask so far, and takes one around each negative click away."""
+
+    labels = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.corrections = object()
+
+    def decode_and_rate(
+        self, image: torch.Tensor, coords: torch.Tensor, *, point_labels: torch.Tensor, **prompt: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logit = prompt.get("previous_logits", torch.full((1, 1, *image.shape[2:]), -30.0))[0, 0]
+        for coord, positive in zip(coords[0], point_labels[0], strict=True):
+            near = self.ball(image, coord[None, None])[0, 1]
+            logit = torch.maximum(logit, near) if positive else torch.minimum(logit, -near)
+        return torch.stack([torch.zeros_like(logit), logit])[None], torch.ones(1)
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("mirror_axes", [(), (0, 2)])
+def test_a_model_that_corrects_takes_clicks_in_their_order(
+    transpose: tuple[int, ...], mirror_axes: tuple[int, ...]
+) -> None:
+    made = model(CorrectingBall(), transpose)
+    made._mirror_axes = mirror_axes
+    first, far, wrong, again = (14, 14, 14), (42, 34, 26), (18, 14, 14), (26, 14, 14)
+    prompt = Prompt(label="tumour", points=(first, far, again), negative_points=(wrong,), order="++-+")
+    (mask,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [prompt])
+    # Signed distances: negative inside. The last click comes after the negative one, so its ball stays whole.
+    wanted = np.maximum(np.minimum(ball(first), ball(far)) - RADIUS_MM, RADIUS_MM - ball(wrong))
+    wanted = np.minimum(wanted, ball(again) - RADIUS_MM)
+    assert mask[wanted < -1.8].all()
+    assert not mask[wanted > 1.8].any()
+    assert made.network.network.encodings < 20
+
+
+def test_a_plain_model_refuses_clicks_that_correct() -> None:
+    prompt = Prompt(label="tumour", points=((14, 14, 14),), negative_points=((18, 14, 14),))
+    with pytest.raises(UserError, match="click 1 has negative points, but this model takes points only"):
+        nnunetv2_promise.segment(model(), image(), SPACING_ZYX_MM[::-1], [prompt])
+    prompt = Prompt(label="tumour", points=(), negative_points=((18, 14, 14),))
+    with pytest.raises(UserError, match="first click is negative"):
+        nnunetv2_promise.segment(model(CorrectingBall()), image(), SPACING_ZYX_MM[::-1], [prompt])
+
+
 def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
     loaded = model()
     click = Prompt(label=1, points=((5, 5, 5),))

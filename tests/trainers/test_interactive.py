@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from commands import Workspace
+from commands import DATASET_ID, PLANS, Workspace
 
 from nnunetv2_promise import InteractiveSession
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.images.geometry import ImageGeometry
+from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 
 TRAINER = "ProMISeInteractiveTrainer_1epoch"
 
@@ -74,6 +77,25 @@ def test_plain_model_refuses_a_negative_click(correcting: Workspace) -> None:
     session.add_point([size // 2 for size in image.GetSize()])
     with pytest.raises(UserError, match="takes no negative click"):
         session.add_point([size // 2 for size in image.GetSize()], positive=False)
+
+
+def test_prediction_takes_negative_clicks_from_a_prompt_file(correcting: Workspace, tmp_path: Path) -> None:
+    names = sorted(path.name[: -len("_0000.nii.gz")] for path in correcting.images.glob("*_0000.nii.gz"))
+    geometry = ImageGeometry.from_file(correcting.images / f"{names[0]}_0000.nii.gz")
+    x, y, z = (size // 2 for size in geometry.size_xyz)
+    once = Prompt(label="organ", points=((x, y, z),))
+    corrected = once.with_click((x + 1, y, z), positive=False)
+    wanted = []
+    for number, prompt in enumerate((once, corrected)):
+        file, output = tmp_path / f"prompts_{number}.json", tmp_path / f"masks_{number}"
+        save_prompt_file(file, {name: [prompt] for name in names}, coordinates="voxel")
+        done = correcting.run(
+            "nnUNetv2_promise_predict", "-i", correcting.images, "-o", output, "-d", DATASET_ID, "-tr", TRAINER,
+            "-p", PLANS, "-device", "cpu", "--prompts", file,
+        )  # fmt: skip
+        assert done.returncode == 0
+        wanted.append(sitk.GetArrayFromImage(sitk.ReadImage(str(output / f"{names[0]}.nii.gz"))))
+    assert (wanted[0] != wanted[1]).any()
 
 
 def test_checkpoint_holds_the_parts_that_correct(correcting: Workspace) -> None:
