@@ -22,6 +22,7 @@ from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference
 from nnunetv2_promise.images.nifti import NIFTI_ENDINGS, check_one_grid, read_nifti_header
 
 _DAMAGED = (
+    nibabel.wrapstruct.WrapStructError,
     OSError,
     EOFError,
     ValueError,
