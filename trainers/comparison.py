@@ -29,7 +29,7 @@ SWIN_WEIGHTS_VARIABLE = "nnUNet_promise_swin_unetr"
 """Environment variable with the path of self-supervised weights; random start if it is not set."""
 
 
-class ComparisonTrainer(RestartableTraining):
+class ComparisonTraining(RestartableTraining):
     """What the comparison trainers share: they are seeded, restartable, and refuse 2D.
 
     Class attributes are the knobs that variants turn.
@@ -93,7 +93,7 @@ class ComparisonTrainer(RestartableTraining):
         """nnU-Net's plot fails for these networks and logs a page of errors."""
 
 
-class UXNet3DTrainer(ComparisonTrainer):
+class UXNet3DTrainer(ComparisonTraining):
     """3D UX-Net (Lee et al., ICLR 2023): AdamW with a constant learning rate, Dice and cross entropy."""
 
     network_class = UXNet3D
@@ -117,7 +117,7 @@ class EpochwiseWarmupCosine(WarmupCosineSchedule):
             group["lr"] = rate
 
 
-class SwinUNETRTrainer(ComparisonTrainer):
+class SwinUNETRTrainer(ComparisonTraining):
     """SwinUNETR (Hatamizadeh et al., 2021; Tang et al., CVPR 2022): AdamW, warm-up and cosine, Dice and cross entropy.
 
     The environment variable ``nnUNet_promise_swin_unetr`` may name a file of self-supervised weights to start from.
@@ -154,7 +154,7 @@ class SwinUNETRTrainer(ComparisonTrainer):
         return optimizer, EpochwiseWarmupCosine(optimizer, warmup, self.num_epochs, warmup_multiplier=first)
 
 
-class nnFormerTrainer(ComparisonTrainer):
+class nnFormerTrainer(ComparisonTraining):
     """nnFormer (Zhou et al., IEEE TIP 2023): nnU-Net's SGD and loss, deep supervision at three resolutions.
 
     The optimiser is that of its paper, which is nnU-Net's: learning rate 0.01 with polynomial decay, momentum 0.99,

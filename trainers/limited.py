@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import ClassVar
 
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.trainers import ablations
-from nnunetv2_promise.trainers.comparison import SwinUNETRTrainer, UXNet3DTrainer, nnFormerTrainer
+from nnunetv2_promise.trainers import ablations, comparison, interactive_unet, promise
 from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
-from nnunetv2_promise.trainers.interactive_unet import InteractiveUNetTrainer
-from nnunetv2_promise.trainers.promise import ProMISeTrainer
-from nnunetv2_promise.trainers.restartable import RestartableTraining
+from nnunetv2_promise.trainers.restartable import RestartableTraining, trainers_of
 
 MINUTES_VARIABLE = "nnUNet_promise_minutes"
 PATCHES_VARIABLE = "nnUNet_promise_patches"
@@ -187,30 +185,15 @@ class ProMISeInteractiveTrainer_limited(LimitedTraining, ProMISeInteractiveTrain
     timed_val_iterations = 1
 
 
-WITHIN_A_BUDGET: tuple[type[RestartableTraining], ...] = (
-    ProMISeTrainer,
-    InteractiveUNetTrainer,
-    ablations.SAMAdapter3DTrainer,
-    ablations.ProMISeTrainer_TwoAdapters,
-    ablations.ProMISeTrainer_UpConv,
-    ablations.ProMISeTrainer_R,
-    ablations.ProMISeTrainer_R_B,
-    ablations.ProMISeTrainer_C,
-    UXNet3DTrainer,
-    SwinUNETRTrainer,
-    nnFormerTrainer,
-)
-"""Trainers that have a ``_limited`` form."""
-
-
-def limited(trainer: type[RestartableTraining]) -> type[LimitedTraining]:
+def limited(trainer: type[nnUNetTrainer]) -> type[LimitedTraining]:
     """``NAME_limited`` of a trainer, as a class of this module, where pickle finds it."""
     members = {"__module__": __name__, "__doc__": f"``{trainer.__name__}`` within a budget."}
     return type(f"{trainer.__name__}_limited", (LimitedTraining, trainer), members)
 
 
-LIMITED_TRAINERS = {
-    "nnUNetTrainer_limited": nnUNetTrainer_limited,
-    "ProMISeInteractiveTrainer_limited": ProMISeInteractiveTrainer_limited,
-} | {variant.__name__: variant for variant in map(limited, WITHIN_A_BUDGET)}
-globals().update(LIMITED_TRAINERS)
+globals().update(
+    {
+        variant.__name__: variant
+        for variant in map(limited, trainers_of(promise, ablations, interactive_unet, comparison))
+    }
+)

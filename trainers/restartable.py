@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,18 @@ def seed_from_environment(default: int) -> int:
     if not (value.isascii() and value.isdigit()):
         raise UserError(f"{SEED_VARIABLE} is '{value}'; set it to a whole number, 0 or more.")
     return int(value)
+
+
+def trainers_of(*modules: ModuleType) -> Iterator[type[nnUNetTrainer]]:
+    """The trainers that modules define, not those that they import.
+
+    Trainers have ``Trainer`` in their names, as nnU-Net's have; the classes that they are built from have not.
+    """
+    for module in modules:
+        for item in list(vars(module).values()):
+            if isinstance(item, type) and issubclass(item, nnUNetTrainer) and item.__module__ == module.__name__:
+                if "Trainer" in item.__name__:
+                    yield item
 
 
 class RestartableTraining(nnUNetTrainer):
