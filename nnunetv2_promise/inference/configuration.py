@@ -12,6 +12,7 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunetv2_promise.inference.clicked_component import keep_clicked
 from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT
 from nnunetv2_promise.inference.object_faults import describe, window_faults
@@ -58,7 +59,8 @@ class PromptConfigurationManager(ConfigurationManager):
     @property
     def resampling_fn_probabilities(self) -> Resample:
         """Puts the windows back into the scan; nnU-Net's function for everything else."""
-        return WindowResampling(super().resampling_fn_probabilities)
+        target = PromptSettings.from_configuration(self.configuration).target
+        return WindowResampling(super().resampling_fn_probabilities, one_component=target == "object")
 
 
 class PromptPlansManager(PlansManager):
@@ -96,10 +98,12 @@ class WindowResampling:
 
     Args:
         resample: nnU-Net's function for logits.
+        one_component: Whether a mask is the component that was clicked.
     """
 
-    def __init__(self, resample: Resample) -> None:
+    def __init__(self, resample: Resample, *, one_component: bool = False) -> None:
         self.resample = resample
+        self.one_component = one_component
 
     def __call__(
         self,
@@ -118,7 +122,8 @@ class WindowResampling:
         """
         if not isinstance(new_shape, WindowLayout):
             return self.resample(logits, new_shape, current_spacing, new_spacing)
-        return VotedWindows(np.asarray(logits), new_shape, self.resample, tuple(current_spacing), tuple(new_spacing))
+        spacings = tuple(current_spacing), tuple(new_spacing)
+        return VotedWindows(np.asarray(logits), new_shape, self.resample, *spacings, one_component=self.one_component)
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class VotedWindows:
         resample: nnU-Net's function for logits.
         network_spacing_mm: Of the votes.
         scan_spacing_mm: Of the scan.
+        one_component: Whether a mask is the component that was clicked.
     """
 
     votes: np.ndarray
@@ -138,6 +144,7 @@ class VotedWindows:
     resample: Resample
     network_spacing_mm: tuple[float, ...]
     scan_spacing_mm: tuple[float, ...]
+    one_component: bool = False
 
     def compose(self, heads: int, *, keep_logits: bool = False) -> MaskComposition:
         """One mask of the region that holds all windows; says which objects look wrong."""
@@ -153,7 +160,8 @@ class VotedWindows:
     def _windows(self) -> Iterator[tuple[Window, np.ndarray]]:
         for number, window in enumerate(self.layout.windows):
             length = window.size[0]
-            yield window, decode_vote(self.votes[:, number * length : (number + 1) * length])
+            logit = decode_vote(self.votes[:, number * length : (number + 1) * length])
+            yield window, keep_clicked(logit, window.points) if self.one_component else logit
 
 
 def to_scan(

@@ -13,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.clicked_component import keep_clicked
 from nnunetv2_promise.inference.configuration import ignore_prompts
 from nnunetv2_promise.inference.correctable_mask import CorrectableMask, PatchMemory
 from nnunetv2_promise.inference.growth import grow, patch_box
@@ -67,7 +68,9 @@ class PromptedModel:
         self.configuration = configuration
         self.dataset_json = dataset_json
         self.heads: int = len(plans.get_label_manager(dataset_json).all_labels)
-        self.window_size = PromptSettings.from_configuration(configuration.configuration).window_size
+        settings = PromptSettings.from_configuration(configuration.configuration)
+        self.window_size = settings.window_size
+        self._one_component = settings.target == "object"
         self._weights = weights
         self._mirror_axes = tuple(mirror_axes)
         if len(weights) == 1:
@@ -117,7 +120,10 @@ class PromptedModel:
             for axes in mirrors(self._mirror_axes):
                 for vote, logit in zip(votes, self._answer_view(mirror(window, axes), prompts, axes), strict=True):
                     vote.add(mirror(logit, axes).cpu().numpy())
-        return [vote.mean() for vote in votes]
+        logits = [vote.mean() for vote in votes]
+        if not self._one_component:
+            return logits
+        return [keep_clicked(logit, prompt.points) for logit, prompt in zip(logits, prompts, strict=True)]
 
     @torch.inference_mode()
     def correct(self, image: np.ndarray, prompt: WindowPrompt) -> np.ndarray:
@@ -147,7 +153,11 @@ class PromptedModel:
                 for point, positive in zip(points, prompt.positive or [True] * len(points), strict=True):
                     mask.click([point], positive=positive)
                 votes.add(mirror(torch.from_numpy(mask.logits), axes).numpy())
-        return votes.mean()
+        logit = votes.mean()
+        if not self._one_component:
+            return logit
+        positive = np.ones(len(prompt.points), bool) if prompt.positive is None else np.asarray(prompt.positive, bool)
+        return keep_clicked(logit, np.asarray(prompt.points)[positive])
 
     @property
     def corrects(self) -> bool:

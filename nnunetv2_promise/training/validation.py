@@ -19,6 +19,7 @@ from nnunetv2.utilities.file_path_utilities import check_workers_alive_and_busy
 from torch import distributed
 
 from nnunetv2_promise.images.objects import Object, find_objects, sample_points, seed_of_case
+from nnunetv2_promise.inference.clicked_component import keep_clicked
 from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.placement import overlap, place_window
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
@@ -142,7 +143,8 @@ def predict_case(
     composed = MaskComposition(shape, heads, keep_logits=True, dtype=np.float16)
     numbers = number_objects(objects, shape)
     scores = []
-    size = PromptSettings.from_configuration(trainer.configuration_manager.configuration).window_size
+    settings = PromptSettings.from_configuration(trainer.configuration_manager.configuration)
+    size = settings.window_size
     for number, (item, points) in enumerate(zip(objects, clicks, strict=True), 1):
         start = place_window(points, size)
         box = [[begin, begin + length] for begin, length in zip(start, size, strict=True)]
@@ -151,6 +153,8 @@ def predict_case(
         label_head = 1 + trainer.label_manager.foreground_labels.index(item.label)
         axes = trainer.inference_allowed_mirroring_axes or ()
         logit = trainer.prompted_network.segment_window(window, inside, label_head, mirror_axes=axes).cpu().numpy()
+        if settings.target == "object":
+            logit = keep_clicked(logit, inside.cpu().numpy())
         in_window, in_case = overlap(start, size, shape)
         scores.append(score_object(logit[in_window] > 0, numbers[in_case], number, item))
         composed.add(label_head, in_case, logit[in_window])
