@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 _NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
@@ -21,18 +22,14 @@ def keep_clicked(logit: np.ndarray, clicks: Sequence[Sequence[int]] | np.ndarray
         clicks: (n, 3) voxels of the window, on the object.
 
     Returns:
-        (D, H, W) float32. Components that hold a click stay; where none does, the one nearest to a click (in voxels).
-        The logits of the others change their sign.
+        (D, H, W) float32. The component that holds a click stays, or the one nearest to it (in voxels). The logits of
+        the others change their sign.
     """
     mask = logit > 0  # NaN is not
     components, number = ndimage.label(mask, structure=_NEIGHBOURS_26)
     if number < 2:
         return logit
-    voxels = np.asarray(clicks, int).reshape(-1, 3)
-    kept = np.unique(components[tuple(voxels.T)])
-    kept = kept[kept > 0]
-    if not len(kept):
-        marked = np.argwhere(mask)
-        distances = ((marked[:, None] - voxels) ** 2).sum(-1).min(1)
-        kept = components[tuple(marked[distances.argmin()])]
+    marked = np.argwhere(mask)
+    nearest = KDTree(marked).query(np.asarray(clicks, int).reshape(-1, 3))[1]
+    kept = components[tuple(marked[nearest].T)]
     return np.where(mask & ~np.isin(components, kept), -logit, logit)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.clicked_component import keep_clicked
 from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT, grow
 from nnunetv2_promise.inference.placement import overlap, place_window
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
@@ -87,6 +88,7 @@ class CorrectableMask:
         label_head: Number of the object's label, background counts.
         window_size: (D, H, W) that the first click's patches may cover.
         previous_mask: (D, H, W) bool, a mask to correct, or None.
+        one_component: Whether the first answer is the component that was clicked; later ones leave that to the user.
 
     Attributes:
         logits: (D, H, W) float32, foreground against background; NaN where no patch looked.
@@ -100,10 +102,12 @@ class CorrectableMask:
         label_head: int,
         window_size: Sequence[int],
         previous_mask: NDArray[np.bool_] | None = None,
+        one_component: bool = False,
     ) -> None:
         self.patches = patches
         self.label_head = label_head
         self.window_size = tuple(window_size)
+        self.one_component = one_component
         self.logits = np.full(patches.shape, np.nan, np.float32)
         self.expected_dice = float("nan")
         self._clicks: list[_Click] = []
@@ -179,7 +183,7 @@ class CorrectableMask:
             return self._answer(in_image, signed, previous=False)
 
         logit = grow(answer, points, self.window_size, self.patches.network.patch_size).cpu().numpy()
-        self._overwrite(origin, logit)
+        self._overwrite(origin, keep_clicked(logit, points.cpu().numpy()) if self.one_component else logit)
 
     def _patch_for(self, voxel: Voxel) -> Start:
         """The known patch that holds a voxel most centrally, or a new one around it."""

@@ -70,7 +70,7 @@ class PromptedModel:
         self.heads: int = len(plans.get_label_manager(dataset_json).all_labels)
         settings = PromptSettings.from_configuration(configuration.configuration)
         self.window_size = settings.window_size
-        self._one_component = settings.target == "object"
+        self.one_component = settings.target == "object"
         self._weights = weights
         self._mirror_axes = tuple(mirror_axes)
         if len(weights) == 1:
@@ -121,7 +121,7 @@ class PromptedModel:
                 for vote, logit in zip(votes, self._answer_view(mirror(window, axes), prompts, axes), strict=True):
                     vote.add(mirror(logit, axes).cpu().numpy())
         logits = [vote.mean() for vote in votes]
-        if not self._one_component:
+        if not self.one_component:
             return logits
         return [keep_clicked(logit, prompt.points) for logit, prompt in zip(logits, prompts, strict=True)]
 
@@ -148,16 +148,15 @@ class PromptedModel:
                 view = mirror(torch.from_numpy(image), axes)
                 points = mirror_points(torch.as_tensor(np.asarray(prompt.points)), shape, axes).tolist()
                 mask = CorrectableMask(
-                    PatchMemory(self.network, view.numpy()), label_head=prompt.label_head, window_size=self.window_size
+                    PatchMemory(self.network, view.numpy()),
+                    label_head=prompt.label_head,
+                    window_size=self.window_size,
+                    one_component=self.one_component,
                 )
                 for point, positive in zip(points, prompt.positive or [True] * len(points), strict=True):
                     mask.click([point], positive=positive)
                 votes.add(mirror(torch.from_numpy(mask.logits), axes).numpy())
-        logit = votes.mean()
-        if not self._one_component:
-            return logit
-        positive = np.ones(len(prompt.points), bool) if prompt.positive is None else np.asarray(prompt.positive, bool)
-        return keep_clicked(logit, np.asarray(prompt.points)[positive])
+        return votes.mean()
 
     @property
     def corrects(self) -> bool:

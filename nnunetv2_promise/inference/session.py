@@ -119,6 +119,7 @@ class InteractiveSession:
             label_head=self._label_head(label),
             window_size=self._model.window_size,
             previous_mask=previous,
+            one_component=self._model.one_component,
         )
 
     def add_point(self, point_xyz: Sequence[float], *, positive: bool = True) -> NDArray[np.bool_]:

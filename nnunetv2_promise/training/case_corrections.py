@@ -61,14 +61,19 @@ def correct_case(
         For each object and for each label ``label`` and ``dice``, one value for each click; objects also have
         ``voxels`` and ``expected_dice``.
     """
-    window_size = PromptSettings.from_configuration(trainer.configuration_manager.configuration).window_size
+    settings = PromptSettings.from_configuration(trainer.configuration_manager.configuration)
     spacing = trainer.configuration_manager.spacing
     foreground = trainer.label_manager.foreground_labels
     patches = PatchMemory(trainer.prompted_network, image)
     objects: list[dict[str, Any]] = []
     unions: dict[int, NDArray[np.bool_]] = {}
     for item in find_objects(label_map, foreground):
-        mask = CorrectableMask(patches, label_head=1 + foreground.index(item.label), window_size=window_size)
+        mask = CorrectableMask(
+            patches,
+            label_head=1 + foreground.index(item.label),
+            window_size=settings.window_size,
+            one_component=settings.target == "object",
+        )
         steps, expected = _correct(mask, item, label_map.shape, spacing)
         truth = item.full_mask(label_map.shape)
         scores = [dice(step, truth) for step in steps]

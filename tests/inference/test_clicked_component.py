@@ -19,7 +19,7 @@ ROW = np.array([[[3.0, 2.0, -1.0, 4.0, 5.0, NAN, -2.0, 6.0]]], np.float32)
         ([[0, 0, 3]], [-3, -2, -1, 4, 5, NAN, -2, -6]),
         ([[0, 0, 0], [0, 0, 7]], [3, 2, -1, -4, -5, NAN, -2, 6]),
         ([[0, 0, 6]], [-3, -2, -1, -4, -5, NAN, -2, 6]),  # on none: the nearest
-        ([[0, 0, 2], [0, 0, 7]], [-3, -2, -1, -4, -5, NAN, -2, 6]),  # one of two is on none
+        ([[0, 0, 5], [0, 0, 7]], [-3, -2, -1, 4, 5, NAN, -2, 6]),  # one of two is on none
     ],
 )
 def test_components_without_a_click_become_background(clicks: list[list[int]], expected: list[float]) -> None:
