@@ -23,6 +23,13 @@ MICRO_NETWORK = {
 PATCH = [16, 24, 16]
 
 
+def only_error(printed: str) -> str:
+    """The one line in which a command says what is wrong with its input."""
+    (line,) = [line for line in printed.splitlines() if line.startswith("Error: ")]
+    assert "Traceback" not in printed
+    return line
+
+
 @dataclass(frozen=True)
 class Workspace:
     """nnU-Net's folders with a dataset in them."""

@@ -15,7 +15,6 @@ from scipy.spatial.transform import Rotation
 
 from nnunetv2_promise.cli.prompts import main
 from nnunetv2_promise.images.folders import find_images
-from nnunetv2_promise.images.labels import find_dataset_json, read_labels
 from nnunetv2_promise.prompts.check import check_prompts
 from nnunetv2_promise.prompts.schema import Prompt, load_prompt_file, save_prompt_file
 from nnunetv2_promise.prompts.simulate import simulate_prompts
@@ -425,24 +424,6 @@ def test_find_images_takes_the_first_channel(dataset: Path) -> None:
     assert {case: path.name for case, path in find_images(dataset / "images").items()} == {
         case: f"{case}_0000.nii.gz" for case in "abc"
     }
-
-
-def test_find_dataset_json_order(tmp_path: Path) -> None:
-    (tmp_path / "labels").mkdir()
-    assert find_dataset_json(tmp_path / "labels") is None
-    (tmp_path / "dataset.json").touch()
-    assert find_dataset_json(tmp_path / "labels") == tmp_path / "dataset.json"
-    (tmp_path / "labels" / "dataset.json").touch()
-    assert find_dataset_json(tmp_path / "labels") == tmp_path / "labels" / "dataset.json"
-    assert find_dataset_json(tmp_path / "labels", named=tmp_path / "other.json") == tmp_path / "other.json"
-
-
-def test_read_labels_of_both_forms(tmp_path: Path) -> None:
-    path = tmp_path / "dataset.json"
-    path.write_text(json.dumps({"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}}))
-    assert read_labels(path) == {"background": 0, "whole": (1, 2), "core": 2, "ignore": 3}
-    path.write_text(json.dumps({"labels": {"0": "background", "1": "Anterior", "2": "Posterior"}}))
-    assert read_labels(path) == {"background": 0, "Anterior": 1, "Posterior": 2}
 
 
 # real data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from commands import only_error
 from generated_msd import edit_json, label_map, read_array, write_msd, write_volume
 
+from nnunetv2_promise.cli.plan_and_preprocess import main
 from nnunetv2_promise.dataset.existing import check_existing_dataset
 from nnunetv2_promise.dataset.msd_conversion import convert_msd
-from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 
 
@@ -228,13 +230,12 @@ REFUSED = {
 
 @pytest.mark.parametrize(("change", "expected"), REFUSED.values(), ids=REFUSED.keys())
 def test_found_msd_folder_is_refused_in_one_sentence(
-    change: Callable[[Path], None], expected: str, folders: Path
+    change: Callable[[Path], None], expected: str, folders: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     msd = write_msd(folders / "Task10_Colon")
     change(msd)
-    with pytest.raises(UserError, match=expected) as caught:
-        convert_msd(msd, 10)
-    assert "\n" not in str(caught.value)
+    assert main(["-i", str(msd), "-d", "10", "-np", "1"]) == 2
+    assert re.search(expected, only_error(capfd.readouterr().err))
     assert not list((folders / "nnUNet_raw").iterdir())
 
 
@@ -308,9 +309,9 @@ REFUSED_DATASETS = {
 
 @pytest.mark.parametrize(("change", "expected"), REFUSED_DATASETS.values(), ids=REFUSED_DATASETS.keys())
 def test_found_nnunet_dataset_is_refused_in_one_sentence(
-    change: Callable[[Path], None], expected: str, folders: Path
+    change: Callable[[Path], None], expected: str, folders: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     change(write_dataset(folders / "nnUNet_raw"))
-    with pytest.raises(UserError, match=expected) as caught:
-        check_existing_dataset(11)
-    assert "\n" not in str(caught.value)
+    assert main(["-d", "11", "-np", "1"]) == 2
+    assert re.search(expected, only_error(capfd.readouterr().err))
+    assert not list((folders / "nnUNet_preprocessed").iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from commands import only_error
 from generated_msd import edit_json, label_map, read_array, write_msd, write_volume
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
+from nnunetv2_promise.cli.plan_and_preprocess import main
 from nnunetv2_promise.dataset.existing import check_existing_dataset
 from nnunetv2_promise.dataset.label_choice import choose_labels, merge_labels
 from nnunetv2_promise.dataset.msd import read_msd_dataset
@@ -329,12 +332,15 @@ BAD_FOLDERS = {
 
 @pytest.mark.parametrize(("damage", "message"), BAD_FOLDERS.values(), ids=BAD_FOLDERS.keys())
 def test_bad_msd_folder_is_named_in_one_sentence_and_leaves_nothing(
-    nnunet_folders: Path, msd: Path, damage: Callable[[Path], object], message: str
+    nnunet_folders: Path,
+    msd: Path,
+    damage: Callable[[Path], object],
+    message: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     damage(msd)
-    with pytest.raises(UserError, match=message) as caught:
-        convert_msd(msd, 10)
-    assert "\n" not in str(caught.value)
+    assert main(["-i", str(msd), "-d", "10", "-np", "1"]) == 2
+    assert re.search(message, only_error(capfd.readouterr().err))
     assert files_below(nnunet_folders / "nnUNet_raw") == []
 
 

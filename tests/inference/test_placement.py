@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import resample_data_o
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.configuration import WindowResampling
-from nnunetv2_promise.inference.growth import segment_window
+from nnunetv2_promise.inference.growth import MAX_PATCHES, grow, segment_window
 from nnunetv2_promise.inference.placement import (
     Window,
     WindowLayout,
@@ -225,3 +226,80 @@ def test_far_clicks_get_their_own_patches() -> None:
     image[0, 35:38, 35:38, 35:38] = 1
     logit = segment_window(SeesBall(), image, torch.tensor([[3, 3, 3], [36, 36, 36]]), (16, 16, 16))
     assert torch.equal(logit > 0, image[0] > 0)
+
+
+def recorded(answer_of: Callable[[tuple[int, ...]], float]) -> tuple[list, Callable[..., torch.Tensor]]:
+    """A network on patches of 4 x 4 x 4 whose logit is the same in all of a patch, and what it is asked."""
+    asked: list[tuple[tuple[int, ...], torch.Tensor]] = []
+
+    def answer(start: tuple[int, ...], clicks: torch.Tensor) -> torch.Tensor:
+        asked.append((start, clicks))
+        logit = torch.full((4, 4, 4), answer_of(start))
+        return torch.stack([torch.full_like(logit, 0.5), logit + 0.5])
+
+    return asked, answer
+
+
+def test_growth_goes_half_a_patch_further_on_with_clicks_on_the_mask() -> None:
+    asked, answer = recorded(lambda start: 1.0 + start[2])
+    logit = grow(answer, torch.tensor([[1, 2, 6]]), (4, 4, 12), (4, 4, 4))
+    assert [start for start, _ in asked] == [(0, 0, 4), (0, 0, 2), (0, 0, 6), (0, 0, 0), (0, 0, 8)]
+    assert asked[0][1].tolist() == [[1, 2, 2]]
+    # Voxels of the mask that both patches hold, ten of 32 from the first to the last: in the new patch's coordinates.
+    below, above = asked[1][1], asked[2][1]
+    assert (len(below), len(above)) == (10, 10)
+    assert (below[0].tolist(), below[-1].tolist()) == ([0, 0, 2], [3, 3, 3])
+    assert (above[0].tolist(), above[-1].tolist()) == ([0, 0, 0], [3, 3, 1])
+    # Patches start at 0, 2, ... 8 and say 1, 3, ... 9; where two overlap, their mean counts.
+    assert logit[0, 0].tolist() == [1, 1, 2, 2, 4, 4, 6, 6, 8, 8, 9, 9]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_growth_looks_behind_both_faces_of_each_axis(axis: int) -> None:
+    """A window of unequal lengths; the object is a bar along one axis, so that no other patch is needed."""
+    size = [8, 10, 12]
+    bar = torch.full(size, -1.0)
+    where = [slice(4, 5), slice(5, 6), slice(6, 7)]
+    where[axis] = slice(None)
+    bar[tuple(where)] = 1.0
+    starts = []
+
+    def answer(start: tuple[int, ...], clicks: torch.Tensor) -> torch.Tensor:
+        starts.append(start)
+        patch = bar[tuple(slice(s, s + 4) for s in start)]
+        assert (patch[tuple(clicks.T)] > 0).all()
+        return torch.stack([torch.zeros_like(patch), patch])
+
+    logit = grow(answer, torch.tensor([[4, 5, 6]]), size, (4, 4, 4))
+    assert torch.equal(logit > 0, bar > 0)
+    assert {start[axis] for start in starts} >= {0, size[axis] - 4}
+    others = [number for number in range(3) if number != axis]
+    assert {tuple(start[number] for number in others) for start in starts} == {
+        tuple(size[number] // 2 - 2 for number in others)
+    }
+
+
+@pytest.mark.parametrize(("foreground", "patches"), [(-1.0, 1), (0.0, 1), (0.25, 5), (2.0, 5)])
+def test_growth_starts_where_foreground_is_more_probable_than_background(foreground: float, patches: int) -> None:
+    asked, answer = recorded(lambda start: foreground)
+    grow(answer, torch.tensor([[1, 2, 6]]), (4, 4, 12), (4, 4, 4))
+    assert len(asked) == patches
+
+
+def test_growth_ends_after_so_many_patches() -> None:
+    asked, answer = recorded(lambda start: 1.0)
+    logit = grow(answer, torch.tensor([[1, 2, 80]]), (4, 4, 160), (4, 4, 4))
+    assert len(asked) == MAX_PATCHES == 27
+    assert logit.isnan().any()
+
+
+def test_clicks_outside_of_the_central_patch_get_patches_that_stay_in_the_window() -> None:
+    asked, answer = recorded(lambda start: -1.0)
+    points = torch.tensor([[0, 0, 6], [0, 0, 9], [0, 0, 10], [0, 0, 0], [3, 3, 13], [0, 0, 5]])
+    grow(answer, points, (4, 4, 14), (4, 4, 4))
+    assert [(start[2], clicks[:, 2].tolist()) for start, clicks in asked] == [
+        (5, [1, 0]), (7, [2, 3]), (0, [0]), (10, [3]),
+    ]  # fmt: skip
+    shorter = grow(answer, torch.tensor([[1, 1, 1]]), (4, 5, 7), (4, 4, 4))
+    assert asked[-1][0] == (0, 0, 1)
+    assert torch.equal(~shorter.isnan(), torch.nn.functional.pad(torch.ones(4, 4, 4), (1, 2, 0, 1)) > 0)

@@ -1,4 +1,4 @@
-"""Prompt files as real exporters write them: read, or one sentence that names the cure; and 500 generated ones."""
+"""Prompt files as exporters write them, read or refused with their cure; and 500 generated ones, sound and damaged."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from commands import only_error
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nnunetv2_promise.cli.prompts import main
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.prompts.check import check_prompts
 from nnunetv2_promise.prompts.schema import load_prompt_file
@@ -51,7 +53,7 @@ READ: dict[str, bytes] = {
 @pytest.mark.parametrize("name", READ)
 def test_file_is_read_with_the_right_values(name: str, images: Path, tmp_path: Path) -> None:
     (tmp_path / "p.json").write_bytes(READ[name])
-    assert check_prompts(tmp_path / "p.json", images).problems == []
+    assert main(["check", str(tmp_path / "p.json"), "-i", str(images)]) == 0
     (prompt,) = load_prompt_file(tmp_path / "p.json").cases["a"]
     assert prompt.label in ("tumour", 2)
     np.testing.assert_allclose(prompt.points, [POINT], atol=1e-6)
@@ -86,15 +88,15 @@ REFUSED: dict[str, tuple[bytes | dict | list, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_file_is_refused_with_its_cure(name: str, images: Path, tmp_path: Path) -> None:
+def test_file_is_refused_with_its_cure(
+    name: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written, expected = REFUSED[name]
     (tmp_path / "p.json").write_bytes(written if isinstance(written, bytes) else json.dumps(written).encode())
-    try:
-        problems = check_prompts(tmp_path / "p.json", images).problems
-    except UserError as error:
-        problems = [str(error)]
-    assert any(re.search(expected, problem) for problem in problems), problems
-    assert all("\n" not in problem and "p.json" in problem for problem in problems)
+    assert main(["check", str(tmp_path / "p.json"), "-i", str(images)]) == 2
+    printed = capsys.readouterr()
+    assert "p.json" in only_error(printed.err)
+    assert any(re.search(expected, line) for line in [*printed.out.splitlines(), only_error(printed.err)]), printed
 
 
 numbers = st.one_of(st.integers(-50, 50), st.floats(), st.none(), st.booleans(), st.text(max_size=3))
@@ -125,13 +127,66 @@ files = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+inside = st.tuples(*(st.floats(-0.5, n - 0.5).filter(lambda value: value == value) for n in SHAPE_ZYX[::-1])).map(list)
+sound_objects = st.fixed_dictionaries(
+    {"label": st.sampled_from(["tumour", "organ", 1, 2, 2.0]), "points": st.lists(inside, min_size=1, max_size=4)},
+    optional={
+        "negative_points": st.lists(inside, max_size=3),
+        "box": st.tuples(inside, inside).map(lambda corners: corners[0] + corners[1]),
+        "scribbles": st.lists(st.lists(inside, min_size=1, max_size=3), max_size=2),
+    },
+)
+sound_files = st.lists(sound_objects, max_size=3).map(
+    lambda items: {"version": 2, "coordinates": "voxel", "cases": {"a": items}}
+)
+
+
+@st.composite
+def damaged_bytes(draw: st.DrawFn) -> bytes:
+    """A sound file that was cut off, or in which some bytes were replaced, left out or written twice."""
+    written = json.dumps(draw(sound_files)).encode()
+    start = draw(st.integers(0, len(written) - 1))
+    stop = min(start + draw(st.integers(0, 4)), len(written))
+    return written[:start] + draw(
+        st.one_of(
+            st.just(b""),
+            st.binary(max_size=3).map(lambda put: put + written[stop:]),
+            st.just(written[start:]).map(lambda rest: rest[: stop - start] + rest),
+        )
+    )
+
+
+def problems_of(written: bytes, images: Path) -> list[str]:
+    """What the check says, whether it lists faults or refuses the file."""
+    path = images.parent / "p.json"
+    path.write_bytes(written)
+    try:
+        return check_prompts(path, images).problems
+    except UserError as error:
+        return [str(error)]
+
+
+def assert_sentences(problems: list[str]) -> None:
+    assert all("\n" not in problem and problem.endswith(".") for problem in problems)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(file=files)
 def test_no_generated_file_ends_in_anything_but_a_sentence(file: Any, images: Path) -> None:
-    path = images.parent / "p.json"
-    path.write_text(json.dumps(file))
-    try:
-        problems = check_prompts(path, images).problems
-    except UserError as error:
-        problems = [str(error)]
-    assert all("\n" not in problem and problem.endswith(".") for problem in problems)
+    assert_sentences(problems_of(json.dumps(file).encode(), images))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(written=damaged_bytes())
+def test_no_damaged_file_ends_in_anything_but_a_sentence(written: bytes, images: Path) -> None:
+    assert_sentences(problems_of(written, images))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(file=sound_files)
+def test_sound_generated_files_have_no_problem_and_keep_their_points(file: dict[str, Any], images: Path) -> None:
+    assert problems_of(json.dumps(file).encode(), images) == []
+    loaded = load_prompt_file(images.parent / "p.json").cases["a"]
+    assert [[list(point) for point in prompt.points] for prompt in loaded] == [
+        item["points"] for item in file["cases"]["a"]
+    ]
