@@ -4,6 +4,7 @@
 # make test-pythons  the test suite with each interpreter of PYTHONS, in an environment for each
 # make lint          ruff, codespell, the pre-commit hooks and mypy
 # make docs          the documentation as a site in build/docs/html; warnings are errors, the notebook is executed
+# make mutate        changes one token of a logic module at a time and sees whether its tests notice; takes hours
 # make clean         removes what was built, but no environment and no demo output
 #
 # PYTHON    the interpreter to make environments with (3.10 or newer)
@@ -11,6 +12,7 @@
 # VENV      environment of the demo; the package is installed editable there
 # TEST_VENV environment of tests, lint and docs; the wheel is installed there
 # DEMO      folder that the demo writes
+# MUTATE    modules or rooms of mutate, such as "images/geometry prompts"; MUTATE_ARGS="--sample 50 --seed 1" draws more
 # PIP_ARGS  more options for pip, such as an index with CPU builds of PyTorch
 
 PYTHON ?= python3
@@ -20,6 +22,8 @@ TEST_VENV ?= .venv-test
 DEMO ?= demo_output
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+MUTATE ?=
+MUTATE_ARGS ?=
 
 REQUIREMENTS := setup.py pyproject.toml constraints.txt
 SOURCES := $(shell find nnunetv2_promise trainers network_architectures -type f -not -name '*.pyc') README.md LICENSE
@@ -30,7 +34,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check -c constraints.txt $(PI
 # come before it.
 PYTEST = env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" PROMISE_TEST_WHEEL=1 "$(TEST_BIN)/pytest"
 
-.PHONY: help demo test test-all test-pythons lint docs clean
+.PHONY: help demo test test-all test-pythons lint docs mutate clean
 .DELETE_ON_ERROR:
 
 help:
@@ -64,6 +68,9 @@ docs: $(TEST_VENV)/.promise-docs $(TEST_VENV)/.promise-wheel
 	env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" "$(TEST_BIN)/sphinx-build" --fail-on-warning --keep-going --color -q \
 		-b html -c docs -d build/docs/doctrees . build/docs/html
 	@echo "The site is in build/docs/html/index.html"
+
+mutate: $(TEST_VENV)/.promise-mutate $(TEST_VENV)/.promise-wheel
+	env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" "$(TEST_BIN)/python" tests/mutate.py $(MUTATE_ARGS) $(MUTATE)
 
 clean:
 	rm -rf build dist "$(TEST_VENV)/dist" "$(TEST_VENV)/.promise-wheel"
@@ -105,4 +112,9 @@ $(TEST_VENV)/.promise-lint: $(TEST_VENV)/.promise-requirements
 $(TEST_VENV)/.promise-docs: $(TEST_VENV)/.promise-requirements
 	@echo "Installing Sphinx into $(TEST_VENV)"
 	@"$(TEST_BIN)/python" $(PIP_INSTALL) --quiet sphinx myst-nb pydata-sphinx-theme
+	@touch "$@"
+
+$(TEST_VENV)/.promise-mutate: $(TEST_VENV)/.promise-requirements
+	@echo "Installing Cosmic Ray into $(TEST_VENV)"
+	@"$(TEST_BIN)/python" $(PIP_INSTALL) --quiet cosmic-ray
 	@touch "$@"
