@@ -18,7 +18,7 @@ from torch import distributed
 from nnunetv2_promise.dataset.splits import require_split
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.model_folder import read_checkpoint
-from nnunetv2_promise.training.plan_changes import check_same_plans
+from nnunetv2_promise.planning.plan_changes import check_same_plans
 from nnunetv2_promise.training.records import note_epoch, note_training
 from nnunetv2_promise.training.seeding import seed_everything
 

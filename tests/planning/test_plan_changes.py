@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.training.plan_changes import check_same_plans
+from nnunetv2_promise.planning.plan_changes import check_same_plans
 
 PLANS: dict[str, Any] = {
     "image_reader_writer": "SimpleITKIO",
