@@ -17,6 +17,7 @@ from torch import distributed
 
 from nnunetv2_promise.dataset.splits import require_split
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.files import read_json
 from nnunetv2_promise.inference.model_folder import read_checkpoint
 from nnunetv2_promise.planning.plan_changes import check_same_plans
 from nnunetv2_promise.training.records import note_epoch, note_training
@@ -93,7 +94,8 @@ class RestartableTraining(nnUNetTrainer):
         return super().do_split()
 
     def on_train_start(self) -> None:
-        """Seed the data loading, then nnU-Net's start; note which cases the model sees."""
+        """Seed the data loading, then nnU-Net's start, which writes the plans; note which cases the model sees."""
+        self._require_plans_of_folder()
         seed_everything(self.seed, self.fold, self.local_rank, "data", self.current_epoch)
         super().on_train_start()
         if self.local_rank == 0:
@@ -138,9 +140,21 @@ class RestartableTraining(nnUNetTrainer):
         if isinstance(checkpoint, str):
             name = checkpoint
             checkpoint = read_checkpoint(name)  # nnU-Net reads it again, without being careful
-        begun_with = checkpoint.get("init_args", {}).get("plans")
-        if begun_with is not None:
-            check_same_plans(begun_with, self.plans_manager.plans, self.configuration_name, checkpoint=name)
+        begun_with = checkpoint.get("init_args", {})
+        check_same_plans(begun_with, self._plans_and_dataset, self.configuration_name, checkpoint=name)
+
+    def _require_plans_of_folder(self) -> None:
+        """All folds of a model share one ``plans.json``; what was trained with other plans must keep its own."""
+        folder = Path(self.output_folder_base)
+        trained = sorted(folder.glob("fold_*/checkpoint_*.pth"))
+        files = {"plans": folder / "plans.json", "dataset_json": folder / "dataset.json"}
+        if trained and all(file.is_file() for file in files.values()):
+            begun_with = {name: read_json(file) for name, file in files.items()}
+            check_same_plans(begun_with, self._plans_and_dataset, self.configuration_name, checkpoint=str(trained[0]))
+
+    @property
+    def _plans_and_dataset(self) -> dict[str, Any]:
+        return {"plans": self.plans_manager.plans, "dataset_json": self.dataset_json}
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
         """nnU-Net's end of an epoch, whose steps are noted."""

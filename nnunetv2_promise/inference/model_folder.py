@@ -17,13 +17,13 @@ from nnunetv2_promise.dataset.environment import dataset_name_of
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 from nnunetv2_promise.network_architectures.weights.weight_files import read_weight_file
+from nnunetv2_promise.planning.plan_changes import check_plans_of_weights
 from nnunetv2_promise.trainer_search import find_trainer
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 CHECKPOINT_KEYS = ("network_weights", "init_args", "trainer_name")
-# What nnU-Net's logger leaves in a checkpoint besides tensors and plain Python; nothing here can run code.
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class ModelFolder:
         """Read each checkpoint without running pickled code, and compare it with the network that the plans describe.
 
         Raises:
-            UserError: If one is corrupt, is not an nnU-Net checkpoint, was written by another trainer, does not fit the
-                plans, or holds code.
+            UserError: If one is corrupt, is not an nnU-Net checkpoint, was written by another trainer or with other
+                plans, does not fit the plans, or holds code.
         """
         for path in self.checkpoints:
             content = read_checkpoint(path)
@@ -108,6 +108,13 @@ class ModelFolder:
                     "use nnUNetv2_predict for it, or the folder of a ProMISe model."
                 )
             self._check_weights(path, content, trainer)
+            check_plans_of_weights(
+                content["init_args"],
+                {"plans": self.plans, "dataset_json": self.dataset_json},
+                self.configuration,
+                checkpoint=str(path),
+                folder=str(self.path),
+            )
 
     def _check_weights(self, path: Path, content: dict[str, Any], trainer: type[nnUNetTrainer]) -> None:
         plans = PlansManager(self.plans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -144,11 +145,16 @@ def prompt_file_for(input_folder: Path | str) -> Path:
     """The prompt file of an input folder: ``$nnUNet_prompts`` if set, else ``prompts.json`` in the folder.
 
     Raises:
-        UserError: If that file does not exist.
+        UserError: If that file does not exist, or the variable names one and the folder has another.
     """
-    named = os.environ.get(PROMPTS_VARIABLE)
-    path = Path(named) if named else Path(input_folder) / PROMPTS_NAME
+    named, own = os.environ.get(PROMPTS_VARIABLE), Path(input_folder) / PROMPTS_NAME
+    path = Path(named) if named else own
     if path.is_file():
+        if named and own.is_file() and not filecmp.cmp(path, own, shallow=False):
+            raise UserError(
+                f"The variable {PROMPTS_VARIABLE} names {path}, and {own} holds other prompts; unset the variable, or "
+                "remove that file."
+            )
         return path
     if named:
         raise UserError(f"The variable {PROMPTS_VARIABLE} names {path}, which is not a file; correct or unset it.")

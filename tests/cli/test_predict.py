@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from commands import DATASET_ID, PLANS, Workspace
 
 from nnunetv2_promise.cli import predict as command
@@ -117,11 +118,12 @@ def test_model_travels_as_a_zip(trained: Workspace, prompts: Path, tmp_path: Pat
 
 def test_nnunets_model_selection_and_evaluation_work(trained: Workspace, tmp_path: Path) -> None:
     done = trained.run(
-        "nnUNetv2_find_best_configuration", DATASET_ID, "-c", "3d_fullres", "-tr", ONE, "-p", PLANS, "-f", "0",
+        "nnUNetv2_promise_find_best_configuration", DATASET_ID, "-tr", ONE, "-p", PLANS, "-f", "0",
         "--disable_ensembling", "-np", "1",
     )  # fmt: skip
-    assert "nnUNetv2_predict" in done.stdout
-    assert (trained.model(ONE) / "crossval_results_folds_0" / "postprocessing.pkl").is_file()
+    assert "nnUNetv2_predict" in done.stdout  # nnU-Net's own function has run
+    determined = trained.model(ONE) / "crossval_results_folds_0" / "postprocessing.pkl"
+    assert load_pickle(str(determined)) == ([], [])
     validation = trained.model(ONE) / "fold_0" / "validation"
     output = tmp_path / "summary.json"
     trained.run(
@@ -180,7 +182,15 @@ BROKEN_MODELS = [
         edited_checkpoint(lambda c: c["network_weights"].update({next(iter(c["network_weights"])): torch.zeros(3, 3)})),
         "has shape",
     ),
+    ("plans that changed", lambda m: relabel(m / "plans.json"), "other plans than"),
 ]
+
+
+def relabel(plans_file: Path) -> None:
+    plans = json.loads(plans_file.read_text())
+    settings = plans["configurations"]["3d_fullres"]["promise"]
+    settings["target"] = "label" if settings["target"] == "object" else "object"
+    plans_file.write_text(json.dumps(plans))
 
 
 @pytest.mark.parametrize(("name", "damage", "sentence"), BROKEN_MODELS, ids=[row[0] for row in BROKEN_MODELS])

@@ -200,6 +200,7 @@ def test_no_objects_give_an_empty_mask_and_a_missing_case_an_error(
     assert not sitk.GetArrayFromImage(run(predictor([0, 1, 2]), tmp_path / "in", tmp_path / "out")).any()
     other = tmp_path / "other.json"
     other.write_text(json.dumps({"version": 1, "coordinates": "voxel", "cases": {"somebody": []}}))
+    (tmp_path / "in" / "prompts.json").unlink()
     monkeypatch.setenv(PROMPTS_VARIABLE, str(other))
     manager = PlansManager(plans([0, 1, 2]))
     with pytest.raises(UserError, match="does not list case 'case'"):

@@ -284,6 +284,11 @@ def test_prompt_file_for_prefers_the_variable(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match=r"nnUNet_prompts names .*other\.json, which is not a file"):
         prompt_file_for(tmp_path)
     named.touch()
+    assert prompt_file_for(tmp_path) == named  # both say the same
+    named.write_text("{}")
+    with pytest.raises(UserError, match=r"nnUNet_prompts names .*other\.json, and .*prompts\.json holds other prompts"):
+        prompt_file_for(tmp_path)
+    beside.unlink()
     assert prompt_file_for(tmp_path) == named
 
 
