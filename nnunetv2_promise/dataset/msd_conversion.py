@@ -122,11 +122,14 @@ def _write_changed_cases(
     content = read_json(folder / "dataset.json")
     stamps = _stamps(msd)
     known = content[ORIGIN_KEY].get(_STAMPS_KEY, {})
-    changed = [case.name for case in msd.training if known.get(case.name) != stamps[case.name]]
+    changed = [name for name, stamp in stamps.items() if known.get(name) != stamp]
     if not changed:
         return
     tasks = [task for task in _tasks(folder, msd, choice, reports) if task.case.name in changed]
     entries = _write_cases(tasks, num_processes)
+    for name, images in msd.test_images.items():
+        if _test_key(name) in changed:
+            _link_test_image(name, images, folder / "imagesTs", msd)
     content["dataset"].update({task.case.name: entry for task, entry in zip(tasks, entries, strict=True)})
     content[ORIGIN_KEY][_STAMPS_KEY] = stamps
     write_json(content, folder / "dataset.json")
@@ -134,7 +137,12 @@ def _write_changed_cases(
 
 
 def _stamps(msd: MsdDataset) -> dict[str, str]:
-    return {case.name: file_stamp(*case.images, case.label) for case in msd.training}
+    training = {case.name: file_stamp(*case.images, case.label) for case in msd.training}
+    return training | {_test_key(name): file_stamp(*images) for name, images in msd.test_images.items()}
+
+
+def _test_key(name: str) -> str:
+    return f"imagesTs/{name}"
 
 
 def _tasks(folder: Path, msd: MsdDataset, choice: LabelChoice, reports: Sequence[CaseReport]) -> list[_CaseTask]:
@@ -260,6 +268,7 @@ def _link_test_image(name: str, images: Sequence[Path], folder: Path, msd: MsdDa
 
 
 def _link_or_copy(image: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
     try:
         target.symlink_to(image)
     except OSError:  # some file systems know no links

@@ -470,6 +470,8 @@ def test_convert_msd_splits_a_replaced_4d_image_again(nnunet_folders: Path, tmp_
     convert_msd(msd, 5)
     replaced = np.stack([np.full(label_map(1).shape, value, np.int16) for value in (3, 4)])
     write_volume(replaced, msd / "imagesTr" / "scan_001.nii.gz")
+    write_volume(replaced, msd / "imagesTs" / "scan_004.nii.gz")
     convert_msd(msd, 5)
-    images = nnunet_folders / "nnUNet_raw" / "Dataset005_Two" / "imagesTr"
-    assert [np.unique(read_array(images / f"scan_001_000{c}.nii.gz")).tolist() for c in (0, 1)] == [[3], [4]]
+    for split in ("imagesTr/scan_001", "imagesTs/scan_004"):
+        images = nnunet_folders / "nnUNet_raw" / "Dataset005_Two" / split
+        assert [np.unique(read_array(Path(f"{images}_000{c}.nii.gz"))).tolist() for c in (0, 1)] == [[3], [4]]
