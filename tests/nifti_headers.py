@@ -67,7 +67,7 @@ UNDERSTOOD = {
 REFUSED = {
     "sform by another registration": (nifti(sform=(MOVED, 2)), r"two grids, up to 7\.81 mm apart: .*qform.* sform"),
     "sform of another scale": (nifti(sform=(TWICE, 1)), "two grids"),
-    "sheared sform beside a straight qform": (nifti(sform=(SHEARED, 2)), "two grids"),
+    "sheared sform beside a straight qform": (nifti(sform=(SHEARED, 2)), r"straight by its qform; .*set_sform"),
     "sheared sform alone": (nifti(qform=(AFFINE, 0), sform=(SHEARED, 1)), r"sheared .*resample_to_output"),
     "neither form": (nifti(qform=(AFFINE, 0), sform=(AFFINE, 0)), "says nothing of its position"),
     "metres": (with_header(lambda header: header.set_xyzt_units("meter", "sec")), "unit 'meter'"),

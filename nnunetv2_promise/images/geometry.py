@@ -64,7 +64,7 @@ class ImageGeometry:
         if not is_orthogonal(direction):
             raise UserError(
                 f"Image {name} is sheared (as with a tilted gantry): its axes are not at right angles; "
-                "resample it to a straight grid."
+                "resample image and label map to a straight grid, as docs/how-to/troubleshooting.md shows."
             )
         return cls(
             size_xyz=header.GetSize()[:3],

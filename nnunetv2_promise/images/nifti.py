@@ -51,11 +51,8 @@ def read_nifti_header(path: Path) -> nibabel.Nifti1Header:
     edges = affine[:3, :3]
     if abs(np.linalg.det(edges)) < 1e-12:
         raise UserError(f"Image {path} has a degenerate grid (qform or sform); correct its header.")
-    if not is_orthogonal(edges / np.linalg.norm(edges, axis=0)) and header["qform_code"] == 0:
-        raise UserError(
-            f"Image {path} is sheared (as with a tilted gantry): its axes are not at right angles, which ITK cannot "
-            "represent; resample it to a straight grid, for example with nibabel.processing.resample_to_output."
-        )
+    if not is_orthogonal(edges / np.linalg.norm(edges, axis=0)):
+        raise UserError(_sheared(header, path))
     return header
 
 
@@ -87,6 +84,24 @@ def check_one_grid(header: nibabel.Nifti1Header, geometry: ImageGeometry, path: 
         f"Image {path} names two grids, up to {apart_mm:.3g} mm apart: ITK takes its qform and nibabel its sform "
         f"({codes}); find out which one is right and write it to both, with nibabel by image.set_qform and "
         "image.set_sform."
+    )
+
+
+def _sheared(header: nibabel.Nifti1Header, path: Path) -> str:
+    """What a user can do about an sform whose axes are not at right angles; a qform cannot be so."""
+    resample = (
+        "resample image and label map (order=0) to a straight grid with "
+        "nibabel.processing.resample_to_output(image, image.header.get_zooms()[:3]), see docs/how-to/troubleshooting.md"
+    )
+    if header["qform_code"] == 0:
+        return (
+            f"Image {path} is sheared (as with a tilted gantry): its axes are not at right angles, which ITK cannot "
+            f"represent; {resample}."
+        )
+    return (
+        f"Image {path} is sheared by its sform (as with a tilted gantry, or after a registration) and straight by its "
+        "qform; if the qform is right, write it to both with nibabel by image.set_sform(image.get_qform()), else "
+        f"{resample}."
     )
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
+import nibabel.processing
 import numpy as np
 import pytest
-from nifti_headers import AFFINE, MOVED, REFUSED, UNDERSTOOD, nifti, write_nifti
+from nifti_headers import AFFINE, MOVED, REFUSED, SHEARED, UNDERSTOOD, nifti, write_nifti
 
+from nnunetv2_promise.dataset.case_checks import check_case
+from nnunetv2_promise.dataset.msd import Case
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry, read_volume
+from nnunetv2_promise.images.reading import (
+    check_stored_voxels,
+    read_channels_geometry,
+    read_geometry,
+    read_label_map,
+    read_volume,
+)
+from nnunetv2_promise.inference.case_prompts import grid_of_case
 
 
 @pytest.mark.parametrize("made", UNDERSTOOD.values(), ids=UNDERSTOOD.keys())
@@ -54,3 +65,40 @@ def test_uncompressed_file_gets_the_same_verdict(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two grids"):
         read_geometry(path)
     check_stored_voxels(path)
+
+
+def test_the_advice_for_a_sheared_image_gives_one_that_is_accepted_and_shows_the_same_place(tmp_path: Path) -> None:
+    array_xyz = np.zeros((20, 24, 16), np.float32)
+    array_xyz[8:12, 10:14, 6:10] = 100
+    sheared = nibabel.Nifti1Image(array_xyz, SHEARED)
+    sheared.set_qform(AFFINE, 0)
+    nibabel.save(sheared, tmp_path / "sheared.nii.gz")
+    with pytest.raises(UserError, match="sheared"):
+        read_geometry(tmp_path / "sheared.nii.gz")
+    loaded = nibabel.load(tmp_path / "sheared.nii.gz")
+    straight = nibabel.processing.resample_to_output(loaded, loaded.header.get_zooms()[:3], order=1)
+    nibabel.save(straight, tmp_path / "straight.nii.gz")
+    array_zyx, geometry = read_volume(tmp_path / "straight.nii.gz")
+    middle = nibabel.affines.apply_affine(SHEARED, [[9.5, 11.5, 7.5]])
+    found = geometry.index_zyx_to_points([np.argwhere(array_zyx > 50).mean(0)], "RAS")
+    np.testing.assert_allclose(found, middle, atol=0.3)
+
+
+def problem_at_planning(file: Path) -> None:
+    problem = check_case(Case("a", (file,), file), channels=1, label_values=(0,)).problem
+    raise UserError(problem or "none")
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "planning": problem_at_planning,
+    "checking": lambda file: read_channels_geometry([file]),
+    "prediction": lambda file: grid_of_case([file], None, None),
+    "evaluation": read_label_map,
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS.keys())
+def test_a_sheared_image_gets_the_same_sentence_everywhere(reader: Callable[[Path], object], tmp_path: Path) -> None:
+    file = write_nifti(nifti(qform=(AFFINE, 0), sform=(SHEARED, 1)), tmp_path / "scan_0000.nii.gz")
+    with pytest.raises(UserError, match=r"sheared .* resample image and label map \(order=0\) to a straight grid"):
+        reader(file)
