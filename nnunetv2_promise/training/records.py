@@ -106,6 +106,8 @@ def write_model_card(trainer: PromptTraining) -> None:
         f"- Training: {trainer.length_in_words()}, seed {trainer.seed}; details in `run.json` of each fold.",
         f"- Software: nnunetv2-promise {version('nnunetv2-promise')}, nnunetv2 {version('nnunetv2')}.",
         "- Without a prompt the model says nothing: the mask is empty. It has not been validated for clinical use.",
+        "- Do not run `nnUNetv2_apply_postprocessing` on its masks: keeping the largest component of a label deletes "
+        "the other clicked objects.",
         "",
         "```bash",
         f"nnUNetv2_promise_predict -i IMAGES -o OUTPUT -d {plans.dataset_name} -c {trainer.configuration_name} "
