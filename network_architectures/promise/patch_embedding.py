@@ -28,8 +28,9 @@ def interpolation_weights(device: torch.device | None = None, dtype: torch.dtype
     Returns:
         (16, 6): trilinear upsampling x4 with align_corners=False, along one axis.
     """
-    source = (torch.arange(SAM_PATCH, dtype=torch.float64) + 0.5) / UPSAMPLING + 0.5
-    distance = (source[:, None] - torch.arange(REACH, dtype=torch.float64)).abs()
+    # Multiples of 1/8, which float32 holds exactly; Apple's GPUs have no float64.
+    source = (torch.arange(SAM_PATCH, dtype=torch.float32) + 0.5) / UPSAMPLING + 0.5
+    distance = (source[:, None] - torch.arange(REACH, dtype=torch.float32)).abs()
     return (1 - distance).clamp(min=0).to(device=device, dtype=dtype)
 
 

@@ -21,11 +21,13 @@ class MemoryBudget:
         target_gib: The target.
         arch_kwargs: See ``training_memory_gib``.
         in_channels: Image channels.
+        compiled: Whether the trainer compiles the network, as nnU-Net does on a GPU.
     """
 
     target_gib: float
     arch_kwargs: Mapping[str, Any]
     in_channels: int
+    compiled: bool = False
 
     def needed_gib(self, patch_size: Sequence[int], *, batch_size: int, activation_checkpointing: bool) -> float:
         """Estimated memory of training."""
@@ -35,6 +37,7 @@ class MemoryBudget:
             batch_size=batch_size,
             activation_checkpointing=activation_checkpointing,
             in_channels=self.in_channels,
+            compiled=self.compiled,
         )
 
     def fits(self, patch_size: Sequence[int], *, batch_size: int, activation_checkpointing: bool) -> bool:

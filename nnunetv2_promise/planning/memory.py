@@ -25,6 +25,7 @@ _BYTES_PER_FROZEN_WEIGHT = 6  # float32, and the half precision copy that autoca
 _BYTES_PER_TRAINED_WEIGHT = 18  # the same, gradient and two AdamW moments
 _FIXED_GIB = 1.0  # CUDA context and workspace
 _ALLOCATOR_SLACK = 1.1
+_COMPILED = 1.2  # torch.compile fuses our recomputing functions away and keeps more for the backward pass
 _PROMPT_MLP_WIDTH = 2048
 _LOGITS_COPIES = 8  # upsampled logits, softmax, Dice, cross entropy, boundary maps; two classes, full resolution
 
@@ -36,6 +37,7 @@ def training_memory_gib(
     batch_size: int,
     activation_checkpointing: bool,
     in_channels: int = 1,
+    compiled: bool = False,
 ) -> float:
     """Estimated peak GPU memory of training under autocast.
 
@@ -46,6 +48,7 @@ def training_memory_gib(
         batch_size: Patches per step.
         activation_checkpointing: Whether the encoder's blocks are computed again in the backward pass.
         in_channels: Image channels.
+        compiled: Whether the network runs under ``torch.compile``.
 
     Returns:
         GiB.
@@ -53,7 +56,7 @@ def training_memory_gib(
     tokens = prod(ceil(size / TOKEN_VOXELS) for size in patch_size)
     encoder = _encoder_per_token(arch_kwargs, activation_checkpointing=activation_checkpointing)
     elements = batch_size * tokens * (encoder + _decoder_per_token(arch_kwargs, in_channels))
-    activations_gib = elements * _BYTES_PER_ACTIVATION / GIB
+    activations_gib = elements * _BYTES_PER_ACTIVATION / GIB * (_COMPILED if compiled else 1)
     return _FIXED_GIB + _ALLOCATOR_SLACK * activations_gib + _weights_gib(arch_kwargs, in_channels)
 
 

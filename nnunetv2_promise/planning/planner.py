@@ -102,8 +102,8 @@ class ProMISePlanner(ExperimentPlanner):
 
     @property
     def budget(self) -> MemoryBudget:
-        """The memory target for this network."""
-        return MemoryBudget(self.UNet_vram_target_GB, self.architecture, len(self._channel_names))
+        """The memory target for this network, which nnU-Net compiles on a GPU."""
+        return MemoryBudget(self.UNet_vram_target_GB, self.architecture, len(self._channel_names), compiled=True)
 
     @cached_property
     def choice(self) -> Choice:

@@ -42,12 +42,14 @@ class PromptSettings:
     def from_configuration(cls, configuration: Mapping[str, Any]) -> PromptSettings:
         """Read a configuration of the plans.
 
-        Stock nnU-Net plans name another network and say nothing of prompts: they get SAM's ViT-B on nnU-Net's patch.
+        Stock nnU-Net plans name another network and say nothing of prompts: they get SAM's ViT-B on nnU-Net's patch,
+        with activation checkpointing, without which nnU-Net's usual patches and batches need 34 GiB and more.
         """
         patch_size = tuple(int(length) for length in configuration["patch_size"])
         planned = configuration["architecture"]
         ours = planned["network_class_name"] in (NETWORK_CLASS, CLICKABLE_CLASS)
-        architecture = dict(planned["arch_kwargs"]) if ours else {"encoder": DEFAULT_SAM_CHECKPOINT}
+        unplanned = {"encoder": DEFAULT_SAM_CHECKPOINT, "activation_checkpointing": True}
+        architecture = dict(planned["arch_kwargs"]) if ours else unplanned
         architecture["patch_size"] = patch_size
         prompting = configuration.get("promise", {})
         return cls(
