@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -24,6 +25,7 @@ from nnunetv2_promise.training.click_scores import click_scores, on_another_obje
 from nnunetv2_promise.training.data_loading import make_dataloaders
 from nnunetv2_promise.training.losses import ProMISeLoss, loss_of_labels
 from nnunetv2_promise.training.object_maps import ObjectDataset
+from nnunetv2_promise.training.pretrained_heads import fit_pretrained
 from nnunetv2_promise.training.prompt_sampling import MOST_LABELS, PromptedTarget, prompt_batch
 from nnunetv2_promise.training.records import write_model_card, write_run_record
 from nnunetv2_promise.training.supported import check_supported
@@ -110,6 +112,9 @@ class ProMISeTrainer(RestartableTraining):
         if self.is_ddp:
             ids = [self.local_rank] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.network, device_ids=ids)
+        if not self.weights_come_from_checkpoint:
+            for line in fit_pretrained(self.prompted_network, self.promise.in_channels, sys.argv):
+                self.print_to_log_file(line)
 
     @property
     def prompted_network(self) -> PromptedNetwork:
