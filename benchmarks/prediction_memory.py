@@ -3,8 +3,8 @@
     python benchmarks/prediction_memory.py --size 512 512 1000 --clicks 30
 
 Needs the installed package. The command runs in a process of its own; its peak comes from the operating system
-(``ru_maxrss``; of nnU-Net's several processes the largest one). Random masks touch every face of a patch, so windows grow
-as far as they may: the worst case.
+(``ru_maxrss``; of nnU-Net's several processes the largest one). Random masks touch every face of a patch, so windows
+grow as far as they may: the worst case.
 """
 
 from __future__ import annotations
@@ -63,10 +63,8 @@ def main() -> int:
     print("| command | voxels | clicks | seconds | peak GiB | of it the image in float32 |")
     print("| --- | --- | --- | --- | --- | --- |")
     size = " x ".join(map(str, arguments.size))
-    name = " ".join([arguments.command, *arguments.options])
-    print(
-        f"| {name}, {arguments.normalisation} | {size} | {arguments.clicks} | {seconds:.0f} | {gib:.2f} | {image_gib:.2f} |"
-    )
+    name = ", ".join([arguments.command, *arguments.options, arguments.normalisation])
+    print(f"| {name} | {size} | {arguments.clicks} | {seconds:.0f} | {gib:.2f} | {image_gib:.2f} |")
     return 0
 
 
