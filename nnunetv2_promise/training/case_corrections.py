@@ -15,6 +15,7 @@ from nnunetv2_promise.images.objects import Object, find_objects
 from nnunetv2_promise.inference.correctable_mask import CorrectableMask, PatchMemory
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.prompts.corrections import next_click
+from nnunetv2_promise.training.case_shares import in_step, share_of_process
 from nnunetv2_promise.training.patch_corrections import CLICKS
 from nnunetv2_promise.training.trainer_protocol import PromptTraining
 
@@ -28,12 +29,10 @@ def correct_cases(trainer: PromptTraining) -> None:
     together; the latter compares with networks that take no clicks.
     """
     _, keys = trainer.do_split()
-    if trainer.is_ddp:
-        keys = keys[trainer.local_rank :: distributed.get_world_size()]
-    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, keys)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, share_of_process(trainer, keys))
     objects: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
-    for key in keys:
+    for key in in_step(trainer, keys):
         data, segmentation, _, _ = dataset.load_case(key)
         of_objects, of_labels = correct_case(trainer, np.asarray(data[:], np.float32), np.asarray(segmentation[:])[0])
         objects += [{"case": key, **row} for row in of_objects]

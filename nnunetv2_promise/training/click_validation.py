@@ -19,6 +19,7 @@ from nnunetv2_promise.images.objects import find_objects
 from nnunetv2_promise.inference.placement import overlap
 from nnunetv2_promise.network_architectures.interactive.channels import PREVIOUS_MASK, click, empty_channels
 from nnunetv2_promise.prompts.corrections import next_click
+from nnunetv2_promise.training.case_shares import in_step, share_of_process
 from nnunetv2_promise.training.clicked_patches import touching
 
 CLICKS = 5
@@ -88,11 +89,9 @@ def validate_clicks(trainer: nnUNetTrainer, network: Callable[[Tensor], Tensor],
     trainer.set_deep_supervision_enabled(False)
     trainer.network.eval()
     _, keys = trainer.do_split()
-    if trainer.is_ddp:
-        keys = keys[trainer.local_rank :: distributed.get_world_size()]
-    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, keys)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, share_of_process(trainer, keys))
     rows: list[dict[str, Any]] = []
-    for key in keys:
+    for key in in_step(trainer, keys):
         data, segmentation, _, properties = dataset.load_case(key)
         image = torch.from_numpy(np.asarray(data[:], dtype=np.float32)).to(trainer.device)
         labels = np.asarray(segmentation[:])[0]

@@ -16,7 +16,6 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.utilities.file_path_utilities import check_workers_alive_and_busy
-from torch import distributed
 
 from nnunetv2_promise.images.objects import Object, find_objects, sample_points, seed_of_case
 from nnunetv2_promise.inference.clicked_component import keep_clicked
@@ -24,6 +23,7 @@ from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.placement import overlap, place_window
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
+from nnunetv2_promise.training.case_shares import in_step, share_of_process
 from nnunetv2_promise.training.object_scores import (
     ObjectScore,
     number_objects,
@@ -46,16 +46,15 @@ def predict_validation_cases(trainer: PromptTraining, *, save_probabilities: boo
     Raises:
         RuntimeError: If a process that exports masks was killed.
     """
-    _, keys = trainer.do_split()
-    processes = distributed.get_world_size() if trainer.is_ddp else 1
-    rounds, keys = len(keys) // processes, keys[trainer.local_rank :: processes] if trainer.is_ddp else keys
+    _, all_keys = trainer.do_split()
+    keys = share_of_process(trainer, all_keys)
     folder = Path(trainer.output_folder, "validation")
     (folder / "clicks").mkdir(parents=True, exist_ok=True)
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, keys)
     workers = max(1, min(default_num_processes, len(keys), os.cpu_count() or 1))
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         export = _Export(pool, waiting=workers)
-        for number, key in enumerate(keys, 1):
+        for number, key in enumerate(in_step(trainer, all_keys), 1):
             data, segmentation, _, properties = dataset.load_case(key)
             image, labels = np.asarray(data[:]), np.asarray(segmentation[:])[0]
             objects = find_objects(labels, trainer.label_manager.foreground_labels)
@@ -68,8 +67,6 @@ def predict_validation_cases(trainer: PromptTraining, *, save_probabilities: boo
             export(
                 logits, properties, configuration, plans, trainer.dataset_json, str(folder / key), save_probabilities
             )
-            if trainer.is_ddp and number <= rounds:  # a process that waits for long at the end would be given up
-                distributed.barrier()
         export.finish()
 
 
