@@ -3,8 +3,8 @@
     python benchmarks/prediction_memory.py --size 512 512 1000 --clicks 30
 
 Needs the installed package. The command runs in a process of its own; its peak comes from the operating system
-(``ru_maxrss``; of nnU-Net's several processes the largest one). Random masks touch every face of a patch, so windows
-grow as far as they may: the worst case.
+(``ru_maxrss``; of nnU-Net's several processes the largest one). The network finds nothing, so that each click costs one
+patch; ``--window`` makes windows as large as those that grow where a mask is cut (to 2.25 times the planned edge).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> int:
     add("--size", type=int, nargs=3, default=[512, 512, 1000], metavar=("X", "Y", "Z"), help="voxels")
     add("--clicks", type=int, default=30, help="objects, one click each (default: %(default)s)")
     add("--patch", type=int, default=64, help="edge in voxels (default: %(default)s)")
-    add("--window", type=int, default=128, help="edge in voxels (default: %(default)s)")
+    add("--window", type=int, default=192, help="edge in voxels (default: %(default)s)")
     add("--command", choices=("own", "stock"), default="own", help="nnUNetv2_promise_predict, or nnU-Net's own")
     add("--normalisation", default="CTNormalization", help="nnU-Net's scheme (default: %(default)s)")
     add("--options", nargs=argparse.REMAINDER, default=[], help="further options of the command")
@@ -91,6 +91,9 @@ def write_model(folder: Path, patch: int, window: int, normalisation: str) -> No
     content = plans(patch, window, normalisation)
     manager = PlansManager(content)
     network = ProMISeTrainer.build_network_architecture(manager, manager.get_configuration("3d_fullres"), 1, 3)
+    with torch.no_grad():
+        pairs = network.network.mask_decoder.head[3].weight.abs_().unflatten(0, (-1, 2))  # labels, (background, object)
+        pairs[:, 1].neg_()
     (folder / "fold_0").mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(content))
     (folder / "dataset.json").write_text(json.dumps(DATASET))
