@@ -55,15 +55,16 @@ def find_best_configuration(request: SelectionRequest) -> dict[str, Any]:
         UserError: If clicked models would be compared with others, or nnU-Net misses a folder.
     """
     clicked = require_comparable(request.trainers)
-    from nnunetv2.evaluation import find_best_configuration as nnunet
+    from nnunetv2.evaluation.find_best_configuration import dumb_trainer_config_plans_to_trained_models_dict
+    from nnunetv2.evaluation.find_best_configuration import find_best_configuration as compare
 
-    models = nnunet.dumb_trainer_config_plans_to_trained_models_dict(
+    models = dumb_trainer_config_plans_to_trained_models_dict(
         list(request.trainers), list(request.configurations), list(request.plans)
     )
     dataset = dataset_name_of(int(request.dataset)) if request.dataset.isdigit() else request.dataset
     results = nnunet_folder("nnUNet_results")
     try:
-        result = nnunet.find_best_configuration(
+        result = compare(
             dataset,
             models,
             allow_ensembling=request.ensembling,
