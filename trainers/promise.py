@@ -67,6 +67,7 @@ class ProMISeTrainer(RestartableTraining):
         self.grad_scaler = None  # bfloat16 needs none
         settings = PromptSettings.from_configuration(self.configuration_manager.configuration)
         self.target = settings.target
+        self.placement = settings.placement
         self.initial_lr = settings.initial_lr
         self.weight_decay = 0.0
         self.num_epochs = self.epochs
@@ -170,8 +171,8 @@ class ProMISeTrainer(RestartableTraining):
         return augmentation
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """nnU-Net's loaders, with foreground patches centred as at prediction, and each case once in an epoch."""
-        return make_dataloaders(self, order_of=self._order_of)
+        """nnU-Net's loaders, with foreground patches placed as at prediction, and each case once in an epoch."""
+        return make_dataloaders(self, order_of=self._order_of, inside=self.placement == "inside")
 
     def _order_of(self, cases: list[str]) -> CaseOrder:
         processes = distributed.get_world_size() if self.is_ddp else 1

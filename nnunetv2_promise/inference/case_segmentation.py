@@ -192,7 +192,7 @@ def _windows(model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt) ->
             cut = cut_faces(window, logit > 0).any(1)
             if not cut.any() or attempt == MAX_ENLARGEMENTS:
                 break
-            size = np.where(cut, size * 3 // 2, size)
+            size = cutter.enlarged(size.tolist(), cut)
         yield window, logit
 
 

@@ -89,6 +89,7 @@ class CorrectableMask:
         window_size: (D, H, W) that the first click's patches may cover.
         previous_mask: (D, H, W) bool, a mask to correct, or None.
         one_component: Whether the first answer is the component that was clicked; later ones leave that to the user.
+        inside: Whether patches are moved inside the image.
 
     Attributes:
         logits: (D, H, W) float32, foreground against background; NaN where no patch looked.
@@ -103,11 +104,13 @@ class CorrectableMask:
         window_size: Sequence[int],
         previous_mask: NDArray[np.bool_] | None = None,
         one_component: bool = False,
+        inside: bool = False,
     ) -> None:
         self.patches = patches
         self.label_head = label_head
         self.window_size = tuple(window_size)
         self.one_component = one_component
+        self._within = patches.shape if inside else None
         self.logits = np.full(patches.shape, np.nan, np.float32)
         self.expected_dice = float("nan")
         self._clicks: list[_Click] = []
@@ -173,7 +176,7 @@ class CorrectableMask:
 
     def _answer_first(self, voxels: NDArray[np.int64]) -> None:
         """As prediction does: patches in a window around the clicks."""
-        origin = place_window(voxels, self.window_size)
+        origin = place_window(voxels, self.window_size, self._within)
         points = torch.from_numpy(voxels - np.array(origin)).to(self.patches.device)
 
         def answer(start: tuple[int, ...], clicks: Tensor) -> Tensor:
@@ -195,13 +198,13 @@ class CorrectableMask:
         best = max(depths, key=lambda start: depths[start], default=None)
         if best is not None and depths[best] >= 0:
             return best
-        self._starts.append(place_window(np.array([voxel]), size))
+        self._starts.append(place_window(np.array([voxel]), size, self._within))
         return self._starts[-1]
 
     def _correct(self, start: Start, middle: Voxel) -> None:
         """Write a patch's answer; one around the click where the change would end at a face of the known patch."""
         logit = self._corrected(start)
-        centred = place_window(np.array([middle]), self.patches.network.patch_size)
+        centred = place_window(np.array([middle]), self.patches.network.patch_size, self._within)
         if start != centred and self._ends_at_a_face(start, logit):
             self._starts.append(centred)
             start, logit = centred, self._corrected(centred)

@@ -84,9 +84,16 @@ def patch_box(start: Sequence[int], patch_size: Sequence[int]) -> tuple[slice, .
 
 
 def _first_patches(points: Tensor, size: Sequence[int], patch_size: Sequence[int]) -> Iterator[_Step]:
-    """The central patch and its clicks; then one patch for each click that no patch holds yet."""
+    """The central patch and its clicks; then one patch for each click that no patch holds yet.
+
+    Clicks of a window that was moved inside the scan may lie far from its middle; then no patch is central.
+    """
     start = tuple(length // 2 - patch // 2 for length, patch in zip(size, patch_size, strict=True))
     remaining = points
+    middle = (points.amin(0) + points.amax(0)) / 2
+    off_centre = (middle - middle.new_tensor([length // 2 for length in size])).abs()
+    if (off_centre > middle.new_tensor(list(patch_size)) / 4).any():
+        start = _around(points[0], size, patch_size)
     while len(remaining):
         origin = remaining.new_tensor(start)
         inside = ((remaining >= origin) & (remaining < origin + remaining.new_tensor(list(patch_size)))).all(1)
@@ -94,10 +101,15 @@ def _first_patches(points: Tensor, size: Sequence[int], patch_size: Sequence[int
             yield _Step(start, remaining[inside] - origin)
             remaining = remaining[~inside]
         if len(remaining):
-            start = tuple(
-                min(max(int(voxel) - patch // 2, 0), length - patch)
-                for voxel, patch, length in zip(remaining[0], patch_size, size, strict=True)
-            )
+            start = _around(remaining[0], size, patch_size)
+
+
+def _around(point: Tensor, size: Sequence[int], patch_size: Sequence[int]) -> tuple[int, ...]:
+    """The patch with a point in its middle, moved into the window."""
+    return tuple(
+        min(max(int(voxel) - patch // 2, 0), length - patch)
+        for voxel, patch, length in zip(point, patch_size, size, strict=True)
+    )
 
 
 def _neighbours(

@@ -95,6 +95,19 @@ def group_points(points: np.ndarray, extent: np.ndarray) -> list[np.ndarray]:
     return [np.array(group) for group in groups]
 
 
+def centre_inside(centre: np.ndarray, extent: np.ndarray, bounds: Box) -> np.ndarray:
+    """The centre nearest to a window's with which it lies in the scan; the scan's where the window is larger.
+
+    Args:
+        centre: (3,) float, in voxels of the scan.
+        extent: (3,) float, the window's edge lengths in voxels of the scan.
+        bounds: Half-open box of the scan that holds data.
+    """
+    low, high = np.array(bounds, float).T - 0.5  # a voxel reaches half its length to either side
+    lower, upper = low + extent / 2, high - extent / 2
+    return np.where(lower > upper, (low + high) / 2, np.clip(centre, lower, np.maximum(lower, upper)))
+
+
 def crop_box(centre: np.ndarray, extent: np.ndarray, bounds: Box) -> Box:
     """The part of the scan that a window needs.
 
@@ -130,13 +143,30 @@ def to_resampled(points: np.ndarray, box: Box, resampled_shape: Sequence[int]) -
     return (points - start + 0.5) * np.asarray(resampled_shape) / (stop - start) - 0.5
 
 
-def place_window(points: np.ndarray, size: Sequence[int]) -> tuple[int, ...]:
+def place_window(points: np.ndarray, size: Sequence[int], within: Sequence[int] | None = None) -> tuple[int, ...]:
     """First voxel of a window whose voxel ``size // 2`` is the middle of the points' bounding box.
 
     The same convention as nnU-Net's training patches (paper, section 3.1: one patch centred on the prompt).
+
+    Args:
+        points: (n, 3) voxels.
+        size: (D, H, W) of the window.
+        within: (D, H, W) of a grid that the window is moved into, or None.
     """
     middle = (points.min(0) + points.max(0)) / 2
-    return tuple(int(np.floor(m + 0.5)) - length // 2 for m, length in zip(middle, size, strict=True))
+    start = tuple(int(np.floor(m + 0.5)) - length // 2 for m, length in zip(middle, size, strict=True))
+    return start if within is None else move_inside(start, size, within)
+
+
+def move_inside(start: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """The nearest first voxel with which a window lies in a grid; along axes that are too short it is centred.
+
+    nnU-Net pads what is smaller than a patch in the same way.
+    """
+    return tuple(
+        min(max(int(begin), 0), limit - length) if limit >= length else (limit - length) // 2
+        for begin, length, limit in zip(start, size, shape, strict=True)
+    )
 
 
 def overlap(

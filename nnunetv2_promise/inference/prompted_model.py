@@ -71,6 +71,7 @@ class PromptedModel:
         settings = PromptSettings.from_configuration(configuration.configuration)
         self.window_size = settings.window_size
         self.one_component = settings.target == "object"
+        self.inside = settings.placement == "inside"
         self._weights = weights
         self._mirror_axes = tuple(mirror_axes)
         if len(weights) == 1:
@@ -152,6 +153,7 @@ class PromptedModel:
                     label_head=prompt.label_head,
                     window_size=self.window_size,
                     one_component=self.one_component,
+                    inside=self.inside,
                 )
                 for point, positive in zip(points, prompt.positive or [True] * len(points), strict=True):
                     mask.click([point], positive=positive)

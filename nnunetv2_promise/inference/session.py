@@ -120,6 +120,7 @@ class InteractiveSession:
             window_size=self._model.window_size,
             previous_mask=previous,
             one_component=self._model.one_component,
+            inside=self._model.inside,
         )
 
     def add_point(self, point_xyz: Sequence[float], *, positive: bool = True) -> NDArray[np.bool_]:

@@ -14,7 +14,16 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunetv2_promise.images.geometry import nearest_voxel
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt
-from nnunetv2_promise.inference.placement import Box, Window, crop_box, group_points, place_window, to_resampled
+from nnunetv2_promise.inference.placement import (
+    Box,
+    Window,
+    centre_inside,
+    crop_box,
+    group_points,
+    place_window,
+    to_resampled,
+)
+from nnunetv2_promise.planning.prompt_settings import placement_of
 
 # These look at one voxel at a time, so that a crop is normalised as the whole scan would be.
 VOXELWISE_SCHEMES = {"CTNormalization", "NoNormalization", "RGBTo01Normalization"}
@@ -46,6 +55,7 @@ class WindowCutter:
     ) -> None:
         self._transpose = list(plans.transpose_forward)
         self._configuration = configuration
+        self._inside = placement_of(configuration.configuration) == "inside"
         self._intensities = plans.foreground_intensity_properties_per_channel
         self._normaliser = DefaultPreprocessor(verbose=False)
         self.spacing_mm = np.array(properties["spacing"], float)[self._transpose]
@@ -105,6 +115,8 @@ class WindowCutter:
         """
         size = tuple(int(length) for length in size)
         centre = (points.min(0) + points.max(0)) / 2
+        if self._inside:
+            centre = centre_inside(centre, self.extent(size), self.bounds)
         box = crop_box(centre, self.extent(size), self.bounds)
         inside = tuple(
             slice(low - first, high - first) for (low, high), (first, _) in zip(box, self.bounds, strict=True)
@@ -114,7 +126,16 @@ class WindowCutter:
             crop = self._normalise(crop, self._mask[(slice(None), *inside)])
         shape = tuple(int(n) for n in compute_new_shape(crop.shape[1:], self.spacing_mm, self._target_mm))
         resampled = self._configuration.resampling_fn_data(crop, shape, self.spacing_mm, self._target_mm)
-        window = _window(box, shape, points, size, label_head, name)
+        start = place_window(to_resampled(centre[None], box, shape), size, shape if self._inside else None)
+        window = Window(
+            label_head=label_head,
+            box=box,
+            resampled_shape=shape,
+            start=start,
+            size=size,
+            points=tuple(window_voxels(to_resampled(points, box, shape), start, size)),
+            name=name,
+        )
         edges = [[start, start + length] for start, length in zip(window.start, size, strict=True)]
         return window, crop_and_pad_nd(resampled, edges, 0)
 
@@ -122,8 +143,19 @@ class WindowCutter:
         """As ``cut``, one window that holds a window of the given size around each click."""
         points = prompt.points_zyx[:, self._transpose]
         apart = np.ceil(np.ptp(points, axis=0) / self.extent((1, 1, 1))).astype(int)
-        room = np.array(size) + apart + 2  # clicks and windows are rounded to whole voxels
+        room = self._limited(np.array(size) + apart + 2, size)  # clicks and windows are rounded to whole voxels
         return self.cut(points, room.tolist(), label_head=prompt.label_head, name=prompt.name)
+
+    def enlarged(self, size: Sequence[int], axes: np.ndarray) -> np.ndarray:
+        """A window's size, half as much again along the axes that are marked."""
+        return self._limited(np.where(axes, np.array(size) * 3 // 2, size), size)
+
+    def _limited(self, larger: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """No larger than the scan where windows stay inside: patches in them must not see what lies beyond."""
+        if not self._inside:
+            return larger
+        lengths = [high - low for low, high in self.bounds]
+        return np.minimum(larger, np.maximum(size, compute_new_shape(lengths, self.spacing_mm, self._target_mm)))
 
     def _normalise(self, data: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return self._normaliser._normalize(data, mask, self._configuration, self._intensities)
@@ -147,19 +179,3 @@ def window_voxels(resampled: np.ndarray, start: Sequence[int], size: Sequence[in
     """The voxels of a window that (n, 3) points of its resampled crop belong to; nearest ones of points beyond."""
     voxels = np.clip(np.floor(resampled + 0.5).astype(int) - np.array(start), 0, np.array(size) - 1)
     return [tuple(int(v) for v in voxel) for voxel in voxels]
-
-
-def _window(
-    box: Box, shape: tuple[int, ...], points: np.ndarray, size: tuple[int, ...], label_head: int, name: str
-) -> Window:
-    resampled = to_resampled(points, box, shape)
-    start = place_window(resampled, size)
-    return Window(
-        label_head=label_head,
-        box=box,
-        resampled_shape=shape,
-        start=start,
-        size=size,
-        points=tuple(window_voxels(resampled, start, size)),
-        name=name,
-    )

@@ -12,6 +12,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.planning.architectures import CLICKABLE_CLASS
 from nnunetv2_promise.planning.fitting import FittedPatch
 from nnunetv2_promise.planning.planner import ProMISePlanner
+from nnunetv2_promise.planning.prompt_settings import Placement
 from nnunetv2_promise.planning.tiny_planner import ProMISeTinyPlanner
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class ProMISeInteractiveTinyPlanner(VoxelSpacePlanning, ProMISeTinyPlanner):
     """Plans a small ViT that trains from scratch, for ``ProMISeInteractiveTrainer`` and nnInteractive's engine."""
 
     default_plans_name: ClassVar[str] = "ProMISeInteractiveTinyPlans"
+    placement: ClassVar[Placement] = "centred"  # as nnInteractive's engine places its patches
 
     def _tiny_spacing(self) -> tuple[list[float], list[str]]:
         return self._voxel_spacing()

@@ -21,6 +21,7 @@ from nnunetv2_promise.planning.architectures import NETWORK_CLASS, PAPER_ARCHITE
 from nnunetv2_promise.planning.click_meaning import meaning_of_clicks
 from nnunetv2_promise.planning.fingerprint import OBJECTS_KEY, foreground_values
 from nnunetv2_promise.planning.fitting import Choice, FittedPatch, MemoryBudget, fit_patch, shrink
+from nnunetv2_promise.planning.prompt_settings import Placement
 from nnunetv2_promise.planning.sizes import (
     MIN_PATCH,
     ObjectSizes,
@@ -60,6 +61,7 @@ class ProMISePlanner(ExperimentPlanner):
     sam_checkpoint: ClassVar[str | None] = "vit_b"
     initial_lr: ClassVar[float] = 4e-4
     foreground_share: ClassVar[float] = 0.5
+    placement: ClassVar[Placement] = "centred"
 
     def __init__(
         self,
@@ -236,12 +238,10 @@ class ProMISePlanner(ExperimentPlanner):
         return patch_that_holds(objects, image, usual=usual, maximum=maximum)
 
     def _patch_reason(self, patch: Sequence[int], spacing: Sequence[float]) -> str:
-        objects = np.ceil(self.objects.large_mm(99) / np.array(spacing)).astype(int)
-        image = np.median(self._shapes_at(spacing), axis=0).astype(int)
-        return (
-            f"Patch {times(patch)} voxels: 99 % of the objects are no larger than {times(objects)}, "
-            f"and the median image has {times(image)}."
-        )
+        objects = np.ceil(self.objects.large_mm(99) / np.array(spacing))
+        image = np.median(self._shapes_at(spacing), axis=0)
+        reason = f"Patch {times(patch)} voxels: 99 % of the objects are no larger than {times(objects)}"
+        return f"{reason}, and the median image has {times(image)}."
 
     def _choose_batch_size(self, fitted: FittedPatch) -> tuple[int, str]:
         if self.is_ct:
@@ -279,6 +279,7 @@ class ProMISePlanner(ExperimentPlanner):
         return {
             "window_size": window,
             "target": target,
+            "placement": self.placement,
             "sam_checkpoint": self.sam_checkpoint,
             "initial_lr": self.initial_lr,
             "foreground_share": self.foreground_share,

@@ -10,6 +10,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.planning.architectures import CLICKABLE_CLASS, NETWORK_CLASS
 
 Target = Literal["object", "label"]
+Placement = Literal["centred", "inside"]
 
 DEFAULT_SAM_CHECKPOINT = "vit_b"
 PAPER_LEARNING_RATE = 4e-4
@@ -28,6 +29,8 @@ class PromptSettings:
         initial_lr: Learning rate of the first epoch.
         foreground_share: Share of training patches that are centred on foreground.
         target: What a click means in training: the clicked object (connected component), or its label in the patch.
+        placement: Where the patch around a click lies: ``"centred"`` on it, with zeros beyond the scan (paper, section
+            3.1), or moved ``"inside"`` the scan.
     """
 
     patch_size: tuple[int, ...]
@@ -37,6 +40,7 @@ class PromptSettings:
     initial_lr: float
     foreground_share: float
     target: Target
+    placement: Placement
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> PromptSettings:
@@ -59,11 +63,21 @@ class PromptSettings:
             sam_checkpoint=prompting.get("sam_checkpoint", DEFAULT_SAM_CHECKPOINT),
             initial_lr=float(prompting.get("initial_lr", PAPER_LEARNING_RATE)),
             foreground_share=float(prompting.get("foreground_share", PAPER_FOREGROUND_SHARE)),
-            target=_target(prompting.get("target", "object")),
+            target=_one_of("target", prompting.get("target", "object"), get_args(Target)),
+            placement=placement_of(configuration),
         )
 
 
-def _target(value: Any) -> Target:
-    if value not in get_args(Target):
-        raise UserError(f"The plans' promise.target is {value!r}; use one of {', '.join(map(repr, get_args(Target)))}.")
+def placement_of(configuration: Mapping[str, Any]) -> Placement:
+    """Where a configuration of the plans puts the patch around a click.
+
+    Raises:
+        UserError: If the plans name another place.
+    """
+    return _one_of("placement", configuration.get("promise", {}).get("placement", "centred"), get_args(Placement))
+
+
+def _one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    if value not in allowed:
+        raise UserError(f"The plans' promise.{key} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
     return value

@@ -11,6 +11,7 @@ from nnunetv2_promise.network_architectures.promise.patch_embedding import TOKEN
 from nnunetv2_promise.planning.architectures import TINY_ARCHITECTURE
 from nnunetv2_promise.planning.fitting import Choice, FittedPatch, fit_patch
 from nnunetv2_promise.planning.planner import ProMISePlanner
+from nnunetv2_promise.planning.prompt_settings import Placement
 from nnunetv2_promise.planning.sizes import (
     MIN_PATCH,
     finest_axis_mm,
@@ -38,6 +39,7 @@ class ProMISeTinyPlanner(ProMISePlanner):
     batch_size: ClassVar[int] = 2
     initial_lr: ClassVar[float] = 2e-3
     foreground_share: ClassVar[float] = 0.9
+    placement: ClassVar[Placement] = "inside"
 
     def choose(self) -> Choice:
         """Decide on spacing and patch."""
@@ -48,6 +50,8 @@ class ProMISeTinyPlanner(ProMISePlanner):
         fitted = fit_patch(wanted, [MIN_PATCH] * 3, self.budget, batch_size=self.batch_size)
         reasons.append(self._patch_reason(fitted.patch_size, spacing))
         reasons.append(f"At most {self.max_patch} voxels per axis and batch size {self.batch_size}: small and fast.")
+        if self.placement == "inside":
+            reasons.append("Patches near the border are moved inside the scan, where they see more of it.")
         return Choice(spacing, fitted, self.batch_size, [*reasons, *fitted.reasons])
 
     def _architecture_plans(self, fitted: FittedPatch) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def correct_case(
             label_head=1 + foreground.index(item.label),
             window_size=settings.window_size,
             one_component=settings.target == "object",
+            inside=settings.placement == "inside",
         )
         steps, expected = _correct(mask, item, label_map.shape, spacing)
         truth = item.full_mask(label_map.shape)

@@ -11,6 +11,7 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
+from nnunetv2_promise.inference.placement import move_inside
 from nnunetv2_promise.training.case_order import CaseOrder
 from nnunetv2_promise.training.trainer_protocol import PromptTraining
 
@@ -18,14 +19,14 @@ from nnunetv2_promise.training.trainer_protocol import PromptTraining
 class CentredDataLoader(nnUNetDataLoader):
     """nnU-Net's loader, except for where patches lie and which case comes next.
 
-    Foreground patches have their voxel in the middle even at the scan's border. nnU-Net shifts such patches into the
-    scan; prediction centres its patch on the click and pads with zeros (paper, section 3.1), so training must see the
-    same. Where an order of cases is given, an epoch has each case once (paper, section 3.1); nnU-Net draws with
-    replacement.
+    Foreground patches lie as patches do at prediction: their voxel is in the middle even at the scan's border, with
+    zeros beyond it (paper, section 3.1), or they are moved inside the scan. nnU-Net does half of either. Where an order
+    of cases is given, an epoch has each case once (paper, section 3.1); nnU-Net draws with replacement.
     """
 
     need_to_pad: np.ndarray
     order: CaseOrder | None = None
+    inside: bool = False
     workers: int = 1
 
     def get_indices(self) -> list[str]:
@@ -43,15 +44,23 @@ class CentredDataLoader(nnUNetDataLoader):
         padding = self.need_to_pad
         self.need_to_pad = padding + 2 * np.array(self.patch_size)  # room on every side, so that nothing shifts
         try:
-            return super().get_bbox(data_shape, force_fg, class_locations, *args, **kwargs)
+            lower, upper = super().get_bbox(data_shape, force_fg, class_locations, *args, **kwargs)
         finally:
             self.need_to_pad = padding
+        if not self.inside:
+            return lower, upper
+        # Augmentation cuts the final patch from the middle of this one: that patch has to lie in the scan.
+        margin = (np.array(self.patch_size) - self.final_patch_size) // 2
+        lower = (move_inside(lower + margin, self.final_patch_size, data_shape) - margin).tolist()
+        return lower, [begin + length for begin, length in zip(lower, self.patch_size, strict=True)]
 
 
 def make_dataloaders(
     trainer: PromptTraining,
     loader_class: Callable[..., CentredDataLoader] = CentredDataLoader,
     order_of: Callable[[list[str]], CaseOrder] | None = None,
+    *,
+    inside: bool = False,
 ) -> tuple[Any, Any]:
     """Loaders of training and validation patches, set up as ``nnUNetTrainer.get_dataloaders`` sets up its own.
 
@@ -59,6 +68,7 @@ def make_dataloaders(
         trainer: Gives datasets, sizes and augmentation.
         loader_class: Makes a loader.
         order_of: Makes the order in which the cases come; None draws them with replacement.
+        inside: Whether patches on foreground are moved inside the scan.
     """
     patch_size = trainer.configuration_manager.patch_size
     rotation, dummy_2d, initial_patch_size, mirror_axes = (
@@ -95,6 +105,7 @@ def make_dataloaders(
             transforms=transforms,
         )
         loader.order = order_of(dataset.identifiers) if order_of else None
+        loader.inside = inside
         loader.workers = max(1, processes // share)
         loaders.append(_augmenter(loader, pin_memory=trainer.device.type == "cuda"))
         next(loaders[-1])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PACKAGES = ("nnunetv2-promise", "nnunetv2", "torch", "batchgenerators", "batchgeneratorsv2", "monai", "numpy")
 _KNOBS = (
     "target",
+    "placement",
     "boundary_weight",
     "object_points",
     "random_points",

@@ -143,7 +143,7 @@ def predict_case(
     settings = PromptSettings.from_configuration(trainer.configuration_manager.configuration)
     size = settings.window_size
     for number, (item, points) in enumerate(zip(objects, clicks, strict=True), 1):
-        start = place_window(points, size)
+        start = place_window(points, size, shape if settings.placement == "inside" else None)
         box = [[begin, begin + length] for begin, length in zip(start, size, strict=True)]
         window = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float().to(trainer.device)
         inside = torch.from_numpy(points - np.array(start)).to(trainer.device)

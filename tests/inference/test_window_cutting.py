@@ -176,3 +176,38 @@ def test_one_window_around_all_clicks_holds_a_window_around_each() -> None:
             assert half <= place <= length - half
     coarse, _ = make_cutter(spacing=(2.0, 1.0, 1.0)).cut_around_all(prompt, (6, 8, 4))
     assert coarse.size == (6 + 20 + 2, 8 + 2, 4 + 14 + 2)
+
+
+@pytest.mark.parametrize(
+    ("click", "start", "point"),
+    [
+        ((9, 11, 13), (5, 7, 9), (4, 4, 4)),  # away from every border: in the middle
+        ((1, 11, 27), (0, 7, 20), (1, 4, 7)),
+        ((19, 0, 0), (12, 0, 0), (7, 0, 0)),
+    ],
+)
+def test_windows_are_moved_inside_the_scan(
+    click: tuple[int, ...], start: tuple[int, ...], point: tuple[int, ...]
+) -> None:
+    data = np.arange(1, 1 + 20 * 24 * 28, dtype=np.float32).reshape(1, 20, 24, 28)
+    data = np.pad(data, ((0, 0), (3, 1), (0, 2), (5, 0)))  # zeros around the scan do not count as scan
+    clicked = np.array([click], float) + np.array([3, 0, 5])
+    window, image = make_cutter(data, promise={"placement": "inside"}).cut(clicked, (8, 8, 8), label_head=1)
+    assert window.points == (point,)
+    wanted = tuple(slice(a + b, a + b + 8) for a, b in zip(start, (3, 0, 5), strict=True))
+    np.testing.assert_array_equal(image[0], data[0][wanted])
+
+
+def test_a_scan_smaller_than_the_window_lies_in_its_middle() -> None:
+    data = np.ones((1, 5, 24, 6), np.float32)
+    _, image = make_cutter(data, promise={"placement": "inside"}).cut(np.array([[4.0, 20.0, 1.0]]), (8, 8, 9), label_head=1)
+    whole = np.zeros((8, 8, 9))
+    whole[2:7, :, 2:8] = 1  # nnU-Net starts at -(8 - 5 + 1) // 2 = -2 and -(9 - 6 + 1) // 2 = -2
+    np.testing.assert_array_equal(image[0], whole)
+
+
+def test_windows_that_stay_inside_grow_no_larger_than_the_scan() -> None:
+    data = np.ones((1, 10, 30, 8), np.float32)
+    cut = np.array([True, True, False])
+    assert make_cutter(data, promise={"placement": "inside"}).enlarged((8, 8, 8), cut).tolist() == [10, 12, 8]
+    assert make_cutter(data).enlarged((8, 8, 8), cut).tolist() == [12, 12, 8]

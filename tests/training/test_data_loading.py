@@ -27,6 +27,28 @@ def test_foreground_voxel_is_in_the_middle_even_at_the_border(voxel: tuple[int, 
     assert [b - a for a, b in zip(starts, stops, strict=True)] == list(PATCH)
 
 
+@pytest.mark.parametrize(
+    ("shape", "voxel", "start"),
+    [
+        ((16, 20, 24), (8, 10, 12), (4, 5, 6)),
+        ((16, 20, 24), (0, 19, 1), (0, 10, 0)),
+        ((5, 20, 24), (4, 0, 23), (-2, 0, 12)),  # smaller than the patch: padded on both sides
+    ],
+)
+def test_patches_are_moved_inside_the_scan(
+    shape: tuple[int, ...], voxel: tuple[int, ...], start: tuple[int, ...]
+) -> None:
+    """Of a larger patch that augmentation cuts, the part that is left lies inside."""
+    for larger in (PATCH, (14, 11, 12)):
+        made = loader(CentredDataLoader)
+        made.patch_size, made.inside = larger, True
+        starts, stops = made.get_bbox(np.array(shape), True, {1: np.array([[0, *voxel]])})
+        margin = [(a - b) // 2 for a, b in zip(larger, PATCH, strict=True)]
+        assert tuple(a + b for a, b in zip(starts, margin, strict=True)) == start
+        assert place_window(np.array([voxel]), PATCH, shape) == start
+        assert [b - a for a, b in zip(starts, stops, strict=True)] == list(larger)
+
+
 def test_other_patches_are_nnunets() -> None:
     shape = np.array([16, 20, 24])
     for force_fg, locations in ((False, {1: np.array([[0, 0, 0, 0]])}), (True, {1: []})):
