@@ -50,14 +50,14 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
         """One step on one object of each patch: the first click and corrections."""
         image = batch["data"].to(self.device, non_blocking=True)
         segmentation = batch["target"].to(self.device, non_blocking=True)
+        # Signs and maps of points tell this network how many there are: it must see few, as a user clicks, and many.
+        object_points = 1 + int(torch.randint(self.object_points, (1,)))
+        random_points = int(torch.randint(self.random_points + 1, (1,)))
         rounds = CorrectionRounds(
             self._prompt(
-                segmentation,
-                object_points=self.object_points,
-                random_points=self.random_points,
-                most_labels=MOST_LABELS,
+                segmentation, object_points=object_points, random_points=random_points, most_labels=MOST_LABELS
             ),
-            object_points=self.object_points,
+            object_points=object_points,
             settings=self.corrections,
             # From torch's state, which each epoch seeds: a resumed training clicks as an undisturbed one.
             rng=np.random.default_rng(int(torch.randint(2**31, (1,)))),

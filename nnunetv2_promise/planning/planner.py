@@ -62,6 +62,7 @@ class ProMISePlanner(ExperimentPlanner):
     initial_lr: ClassVar[float] = 4e-4
     foreground_share: ClassVar[float] = 0.5
     placement: ClassVar[Placement] = "centred"
+    corrections: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -83,10 +84,8 @@ class ProMISePlanner(ExperimentPlanner):
         )
         refuse_regions(self.dataset_json["labels"], Path(self.raw_dataset_folder) / "dataset.json")
         if OBJECTS_KEY not in self.dataset_fingerprint:
-            raise UserError(
-                f"The fingerprint of {self.dataset_name} lists no objects; make it with "
-                "nnUNetv2_promise_plan_and_preprocess."
-            )
+            remedy = "make it with nnUNetv2_promise_plan_and_preprocess"
+            raise UserError(f"The fingerprint of {self.dataset_name} lists no objects; {remedy}.")
         self.objects = ObjectSizes(self.dataset_fingerprint[OBJECTS_KEY])
         self.spacings_mm = np.vstack(self.dataset_fingerprint["spacings"])
         self.shapes = np.vstack(self.dataset_fingerprint["shapes_after_crop"])
@@ -269,8 +268,7 @@ class ProMISePlanner(ExperimentPlanner):
 
     def _promise_plans(self, choice: Choice) -> dict[str, Any]:
         largest = self.objects.large_mm(99.5) / np.array(choice.spacing_mm)
-        image = np.median(self._shapes_at(choice.spacing_mm), axis=0)
-        window = window_size(largest, image, choice.fitted.patch_size)
+        window = window_size(largest, np.median(self._shapes_at(choice.spacing_mm), axis=0), choice.fitted.patch_size)
         reason = (
             f"Window {times(window)} voxels around a prompt: twice the largest objects ({times(np.ceil(largest))}), "
             "within the image, one to two patches."
@@ -280,6 +278,7 @@ class ProMISePlanner(ExperimentPlanner):
             "window_size": window,
             "target": target,
             "placement": self.placement,
+            **({"interactive": self.corrections} if self.corrections else {}),
             "sam_checkpoint": self.sam_checkpoint,
             "initial_lr": self.initial_lr,
             "foreground_share": self.foreground_share,

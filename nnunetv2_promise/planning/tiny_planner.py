@@ -40,6 +40,8 @@ class ProMISeTinyPlanner(ProMISePlanner):
     initial_lr: ClassVar[float] = 2e-3
     foreground_share: ClassVar[float] = 0.9
     placement: ClassVar[Placement] = "inside"
+    # Decoding costs the small network as much as encoding: more rounds would leave too few steps.
+    corrections: ClassVar[dict[str, Any]] = {"iterations": 2}
 
     def choose(self) -> Choice:
         """Decide on spacing and patch."""

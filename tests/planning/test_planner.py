@@ -318,6 +318,8 @@ def test_planner_given_spacing_stays(make_dataset: MakeDataset) -> None:
     plans = planned(ProMISePlanner, overwrite_target_spacing=[3.0, 1.0, 1.0])
     assert plans["spacing"] == [3.0, 1.0, 1.0]
     assert plans["patch_size"][0] == 64
+    assert plans["promise"]["placement"] == "centred"
+    assert "interactive" not in plans["promise"]
 
 
 def test_tiny_planner_halves_patches_and_trains_from_scratch(make_dataset: MakeDataset) -> None:
@@ -325,6 +327,8 @@ def test_tiny_planner_halves_patches_and_trains_from_scratch(make_dataset: MakeD
     plans = planned(ProMISeTinyPlanner)
     assert plans["promise"]["sam_checkpoint"] is None
     assert plans["promise"]["foreground_share"] == 0.9
+    assert plans["promise"]["placement"] == "inside"
+    assert plans["promise"]["interactive"] == {"iterations": 2}
     assert max(plans["patch_size"]) <= 64
     assert plans["batch_size"] == 2
     assert len(set(plans["spacing"])) == 1
@@ -456,6 +460,7 @@ def test_interactive_planners_keep_voxels_and_normalise_by_z_score(
     assert all(plans[f"resampling_fn_{kind}_kwargs"] == {} for kind in kinds)
     assert min(plans["patch_size"][1:]) >= 30
     assert "Voxels stay as they are" in " ".join(plans["promise"]["reasons"])
+    assert plans["promise"]["placement"] == "centred"
 
 
 def test_interactive_planners_refuse_a_target_spacing(make_dataset: MakeDataset) -> None:
