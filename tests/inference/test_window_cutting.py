@@ -199,8 +199,8 @@ def test_windows_are_moved_inside_the_scan(
 
 
 def test_a_scan_smaller_than_the_window_lies_in_its_middle() -> None:
-    data = np.ones((1, 5, 24, 6), np.float32)
-    _, image = make_cutter(data, promise={"placement": "inside"}).cut(np.array([[4.0, 20.0, 1.0]]), (8, 8, 9), label_head=1)
+    cutter = make_cutter(np.ones((1, 5, 24, 6), np.float32), promise={"placement": "inside"})
+    _, image = cutter.cut(np.array([[4.0, 20.0, 1.0]]), (8, 8, 9), label_head=1)
     whole = np.zeros((8, 8, 9))
     whole[2:7, :, 2:8] = 1  # nnU-Net starts at -(8 - 5 + 1) // 2 = -2 and -(9 - 6 + 1) // 2 = -2
     np.testing.assert_array_equal(image[0], whole)
