@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import preloaded
 from commands import DATASET_ID, PLANS, Workspace, make_workspace
 
 TRAINERS = '''
@@ -61,14 +62,8 @@ class BenchmarkWorkspace:
 
     def run(self, output: Path, *options: str, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
         trainers = more.pop("trainers", QUICK)
-        done = subprocess.run(
-            self.command(output, *options, trainers=trainers),
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=800,
-            check=False,
-        )
+        command = self.command(output, *options, trainers=trainers)
+        done = preloaded.run(command, env=self.environment(), timeout=800)
         if check and done.returncode:
             logs = [path.read_text()[-1500:] for path in output.rglob("logs/*.txt")]
             raise AssertionError("\n".join([done.stdout[-2000:], done.stderr[-2000:], *logs[-2:]]))

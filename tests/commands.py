@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import preloaded
 from generated_msd import write_msd
 
 DATASET_ID = "77"
@@ -67,14 +68,7 @@ class Workspace:
     def run(self, *command: str | Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run an installed command; on failure show what it printed."""
         program = Path(sys.executable).with_name(str(command[0]))
-        done = subprocess.run(
-            [str(program), *map(str, command[1:])],
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        done = preloaded.run([str(program), *map(str, command[1:])], env=self.environment(**environment), timeout=600)
         if check and done.returncode:
             raise AssertionError(f"{command} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done

@@ -76,19 +76,6 @@ def test_stock_and_own_prediction_are_equal(own_model: Workspace, prompts: Path,
     assert {file.name for file in own.iterdir()} >= {"plans.json", "dataset.json"}
 
 
-def test_stock_prediction_finds_the_file_beside_the_images(own_model: Workspace, prompts: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    shutil.copytree(own_model.images, images)
-    shutil.copy(prompts, images / "prompts.json")
-    model = own_model.model(ONE)
-    out = tmp_path / "out"
-    own_model.run(
-        "nnUNetv2_predict_from_modelfolder", "-i", images, "-o", out, "-m", model, "-f", "0", "-device", "cpu",
-        "-npp", "1", "-nps", "1",
-    )  # fmt: skip
-    assert len(masks(out)) == 2
-
-
 def test_continue_keeps_what_is_there(own_model: Workspace, prompts: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert command.main(arguments(own_model, out, "--prompts", prompts, "-np", "1")) == 0
@@ -100,20 +87,29 @@ def test_continue_keeps_what_is_there(own_model: Workspace, prompts: Path, tmp_p
     assert (out / "scan_009.nii.gz").is_file()
 
 
-def test_model_travels_as_a_zip(trained: Workspace, prompts: Path, tmp_path: Path) -> None:
+def test_model_travels_as_a_zip_and_stock_prediction_finds_the_file_beside_the_images(
+    own_model: Workspace, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = tmp_path / "model.zip"
-    trained.run(
+    own_model.run(
         "nnUNetv2_export_model_to_zip", "-d", DATASET_ID, "-o", archive, "-c", "3d_fullres", "-f", "0", "-tr", ONE,
         "-p", PLANS,
     )  # fmt: skip
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    trained.run("nnUNetv2_install_pretrained_model_from_zip", archive, nnUNet_results=str(elsewhere))
-    trained.run(
-        "nnUNetv2_promise_predict", *arguments(trained, tmp_path / "out", "--prompts", prompts, "-np", "1"),
-        nnUNet_results=str(elsewhere),
+    own_model.run("nnUNetv2_install_pretrained_model_from_zip", archive, nnUNet_results=str(elsewhere))
+    images = tmp_path / "images"
+    shutil.copytree(own_model.images, images)
+    shutil.copy(prompts, images / "prompts.json")
+    model = elsewhere / own_model.model(ONE).relative_to(own_model.results)
+    own_model.run(
+        "nnUNetv2_predict_from_modelfolder", "-i", images, "-o", tmp_path / "stock", "-m", model, "-f", "0",
+        "-device", "cpu", "-npp", "1", "-nps", "1",
     )  # fmt: skip
-    assert len(masks(tmp_path / "out")) == 2
+    assert len(masks(tmp_path / "stock")) == 2
+    monkeypatch.setenv("nnUNet_results", str(elsewhere))
+    assert command.main(arguments(own_model, tmp_path / "own", "--prompts", prompts, "-np", "1")) == 0
+    assert len(masks(tmp_path / "own")) == 2
 
 
 def test_nnunets_model_selection_and_evaluation_work(trained: Workspace, tmp_path: Path) -> None:

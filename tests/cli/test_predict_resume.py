@@ -46,11 +46,14 @@ def masks(folder: Path) -> dict[str, np.ndarray]:
     return {file.name: sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in sorted(folder.glob("*.nii.gz"))}
 
 
+EVERYTHING = ("--continue_prediction", "--save_probabilities", "--instances")
+
+
 def kill_when(workspace: Workspace, images: Path, output: Path, published: int, delay: float) -> None:
-    """Run the command and kill it a little after so many masks are there."""
+    """Run the command and kill it a little after so many masks are there; with none, after its folder is there."""
     program = Path(sys.executable).with_name("nnUNetv2_promise_predict")
     with subprocess.Popen(
-        [str(program), *arguments(images, output, "--continue_prediction")],
+        [str(program), *arguments(images, output, *EVERYTHING)],
         env=workspace.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -64,33 +67,53 @@ def kill_when(workspace: Workspace, images: Path, output: Path, published: int, 
         process.send_signal(signal.SIGKILL)
 
 
-def check_kills(workspace: Workspace, images: Path, tmp_path: Path, kills: int) -> None:
+def written(output: Path) -> dict[Path, int]:
+    """When each file was written of the cases whose mask is there."""
+    cases = [path.name.removesuffix(".nii.gz") for path in output.glob("*.nii.gz")]
+    files = [file for case in cases for file in (*output.glob(f"{case}.*"), *output.glob(f"instances/{case}/*"))]
+    return {file.relative_to(output): file.stat().st_mtime_ns for file in files}
+
+
+def assert_same_case(case: str, first: Path, second: Path) -> None:
+    """The same masks, of the case and of each object, and the same probabilities."""
+    names = [f"{case}.nii.gz", *(str(path.relative_to(first)) for path in first.glob(f"instances/{case}/*.nii.gz"))]
+    assert len(names) == 1 + len(PROMPTS)
+    for name in names:
+        assert np.array_equal(
+            *(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / name))) for folder in (first, second))
+        )
+    assert np.array_equal(*(np.load(folder / f"{case}.npz")["probabilities"] for folder in (first, second)))
+
+
+def check_kills(workspace: Workspace, images: Path, tmp_path: Path, published: list[int]) -> None:
+    """Kill after so many masks each time, and compare with an undisturbed prediction."""
     whole, output = tmp_path / "whole", tmp_path / "killed"
-    assert command.main(arguments(images, whole)) == 0
-    rng = random.Random(kills)
-    for number in range(kills):
-        there = {file.name: file.stat().st_mtime_ns for file in output.glob("*.nii.gz")}
-        kill_when(workspace, images, output, max(len(there), 1 + 8 * number // (kills + 1)), rng.random() * 0.2)
-        assert {name: (output / name).stat().st_mtime_ns for name in there} == there
-        assert all(np.array_equal(mask, masks(whole)[name]) for name, mask in masks(output).items())
-    there = {file.name: file.stat().st_mtime_ns for file in output.glob("*.nii.gz")}
+    assert command.main(arguments(images, whole, *EVERYTHING)) == 0
+    rng = random.Random(len(published))
+    for number in published:
+        there = written(output)
+        kill_when(workspace, images, output, number, rng.random() * 0.2)
+        assert written(output).items() >= there.items()
+        for name in masks(output):
+            assert_same_case(name.removesuffix(".nii.gz"), whole, output)
+    there = written(output)
     assert there
-    assert command.main(arguments(images, output, "--continue_prediction")) == 0
-    assert {name: (output / name).stat().st_mtime_ns for name in there} == there
+    assert command.main(arguments(images, output, *EVERYTHING)) == 0
+    assert written(output).items() >= there.items()
     assert not list(output.glob(".partial_*"))
-    first, second = masks(whole), masks(output)
-    assert first.keys() == second.keys()
-    assert len(first) == 8
-    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert list(masks(output)) == [f"case_{number}.nii.gz" for number in range(8)]
+    for number in range(8):
+        assert_same_case(f"case_{number}", whole, output)
+    assert (output / "objects.csv").read_bytes() == (whole / "objects.csv").read_bytes()
 
 
 def test_killed_prediction_resumes_where_it_was(trained: Workspace, many: Path, tmp_path: Path) -> None:
-    check_kills(trained, many, tmp_path, 1)
+    check_kills(trained, many, tmp_path, [3])
 
 
 @pytest.mark.slow
 def test_prediction_killed_ten_times_gives_the_same_masks(trained: Workspace, many: Path, tmp_path: Path) -> None:
-    check_kills(trained, many, tmp_path, 10)
+    check_kills(trained, many, tmp_path, [0, 0, 1, 1, 2, 3, 4, 5, 6, 7])
 
 
 def test_bad_case_does_not_take_the_others_with_it(

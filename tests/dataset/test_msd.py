@@ -190,7 +190,7 @@ def test_convert_msd_counts_cases_without_label(
 
 def test_convert_msd_splits_4d_images(nnunet_folders: Path, tmp_path: Path) -> None:
     msd = write_msd(tmp_path / "Task05_Prostate", cases=2, tests=1, modality=("T2", "ADC"))
-    convert_msd(msd, 5, num_processes=2)
+    convert_msd(msd, 5)
     raw = nnunet_folders / "nnUNet_raw" / "Dataset005_Prostate"
     entry = get_filenames_of_train_images_and_targets(str(raw))["scan_001"]
     source = read_array(msd / "imagesTr" / "scan_001.nii.gz")
@@ -348,7 +348,7 @@ def test_bad_msd_folder_counts_further_problems(nnunet_folders: Path, msd: Path)
     for index in (0, 2, 3):
         write_volume(label_map(index) + 7, msd / "labelsTr" / f"scan_{index:03d}.nii.gz")
     with pytest.raises(UserError, match=r"scan_000\.nii\.gz has label 7.*2 more cases have problems"):
-        convert_msd(msd, 10, num_processes=2)
+        convert_msd(msd, 10)
 
 
 def test_geometry_within_tolerance_is_accepted(nnunet_folders: Path, msd: Path) -> None:

@@ -186,7 +186,7 @@ def test_geometry_difference_names_what_differs() -> None:
 def test_geometry_difference_looks_at_every_corner(corner_zyx: tuple[int, ...]) -> None:
     """Shears that leave all corners but some where they are; a corner is 9 voxels from the first one."""
     straight = geometry_of(size_xyz=(10, 10, 10), spacing_mm=(1.0, 1.0, 1.0), direction=tuple(map(tuple, np.eye(3))))
-    for apart_mm, differs in ((0.09, False), (0.12, True)):
+    for apart_mm, differs in ((0.099, False), (0.101, True)):
         tilted = np.eye(3)
         for axis, at_end in enumerate(corner_zyx[::-1]):
             if at_end:

@@ -151,22 +151,28 @@ def test_ball_lies_around_the_click_in_world_coordinates(
 ) -> None:
     image = oblique_image(size, spacing, left_handed=left_handed)
     voxel = (size[0] * 0.62, size[1] * 0.37, size[2] * 0.55)
-    masks = []
+    manager = PlansManager(plans(transpose))
+    cut = []
     for where in ("voxel", "LPS", "RAS"):
         write_case(tmp_path / where, image, [("tumour", [voxel])], where)
-        mask = run(predictor(transpose), tmp_path / where, tmp_path / f"out_{where}")
-        assert mask.GetSize() == image.GetSize()
-        assert mask.GetSpacing() == pytest.approx(image.GetSpacing())
-        assert mask.GetOrigin() == pytest.approx(image.GetOrigin())
-        assert mask.GetDirection() == pytest.approx(image.GetDirection(), abs=1e-6)
-        masks.append(sitk.GetArrayFromImage(mask))
-    assert np.array_equal(masks[0], masks[1])
-    assert np.array_equal(masks[0], masks[2])
+        file = [str(tmp_path / where / "case_0000.nii.gz")]
+        configuration = manager.get_configuration("3d_fullres")
+        cut.append(PromptPreprocessor(verbose=False).run_case(file, None, manager, configuration, DATASET))
+    for window, _, properties in cut[1:]:  # the same window, so the same mask
+        assert np.array_equal(window, cut[0][0])
+        layout, first = (p["shape_after_cropping_and_before_resampling"] for p in (properties, cut[0][2]))
+        assert (layout.region, layout.windows) == (first.region, first.windows)
+    mask = run(predictor(transpose), tmp_path / "RAS", tmp_path / "out")
+    assert mask.GetSize() == image.GetSize()
+    assert mask.GetSpacing() == pytest.approx(image.GetSpacing())
+    assert mask.GetOrigin() == pytest.approx(image.GetOrigin())
+    assert mask.GetDirection() == pytest.approx(image.GetDirection(), abs=1e-6)
+    array = sitk.GetArrayFromImage(mask)
     distance = distance_mm(image, [voxel])
     # The click snaps to a voxel of the network's grid: at most half a voxel diagonal, about 1.1 mm.
-    assert masks[0][distance < RADIUS_MM - 1.8].all()
-    assert not masks[0][distance > RADIUS_MM + 1.8].any()
-    assert (masks[0] > 0).sum() * np.prod(spacing) == pytest.approx(4 / 3 * np.pi * RADIUS_MM**3, rel=0.1)
+    assert array[distance < RADIUS_MM - 1.8].all()
+    assert not array[distance > RADIUS_MM + 1.8].any()
+    assert (array > 0).sum() * np.prod(spacing) == pytest.approx(4 / 3 * np.pi * RADIUS_MM**3, rel=0.1)
 
 
 @pytest.mark.parametrize("step", [0.5, 1.0, 0.25])

@@ -122,6 +122,28 @@ def test_a_plain_model_refuses_clicks_that_correct() -> None:
         nnunetv2_promise.segment(model(CorrectingBall()), image(), SPACING_ZYX_MM[::-1], [prompt])
 
 
+class SmallBall(EncodingBall):
+    """A ball of 5 mm, whose mask ends well within a window."""
+
+    def decode(self, encoded: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        logits = super().decode(encoded, points)
+        return logits - torch.tensor([0.0, RADIUS_MM - 5.0]).view(1, 2, 1, 1, 1)
+
+
+@pytest.mark.parametrize(("axis", "near", "far"), [(0, 6, 7), (1, 7, 8), (2, 8, 9)])
+def test_clicks_within_a_quarter_of_the_patch_share_its_encoding(axis: int, near: int, far: int) -> None:
+    """The patch has 24 x 28 x 32 voxels."""
+    for apart, encodings in ((near, 1), (-near, 1), (far, 2), (-far, 2)):
+        loaded = model(SmallBall())
+        clicks = np.array([[20, 24, 28], [20, 24, 28]])
+        clicks[1, axis] += apart
+        prompts = [Prompt(label="tumour", points=(tuple(map(float, click[::-1])),)) for click in clicks]
+        masks = nnunetv2_promise.segment(loaded, image(), SPACING_ZYX_MM[::-1], prompts)
+        assert loaded.network.network.encodings == encodings
+        for click, mask in zip(clicks, masks, strict=True):
+            assert np.argwhere(mask).mean(0) == pytest.approx(click)
+
+
 def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
     loaded = model()
     click = Prompt(label=1, points=((5, 5, 5),))
