@@ -127,6 +127,7 @@ def spans_without_effect(code: str) -> list[tuple[tuple[int, int], tuple[int, in
 def mutants_of(module: str, sample: int, rng: random.Random) -> list[Mutant]:
     """Mutants of a module: of each drawn place one of the changes that are possible there."""
     code = (REPOSITORY / PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    lines = code.splitlines()
     nodes = list(ast_nodes(get_ast(code)))
     spans = spans_without_effect(code)
     places: dict[tuple[int, int], list[tuple[str, int]]] = {}
@@ -137,7 +138,8 @@ def mutants_of(module: str, sample: int, rng: random.Random) -> list[Mutant]:
         operator = get_operator(name)()
         positions = (position for node in nodes for position in operator.mutation_positions(node))
         for occurrence, (start, _) in enumerate(positions):
-            if not any(first <= tuple(start) < last for first, last in spans):
+            bare_star = lines[start[0] - 1][start[1] :].startswith(("*,", "*)"))
+            if not bare_star and not any(first <= tuple(start) < last for first, last in spans):
                 places.setdefault(tuple(start), []).append((name, occurrence))
     drawn = sorted(rng.sample(sorted(places), min(sample, len(places))))
     made = []

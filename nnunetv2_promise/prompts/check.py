@@ -12,7 +12,12 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import atomic_path
 from nnunetv2_promise.images.folders import find_channels
 from nnunetv2_promise.images.labels import Labels, find_dataset_json, read_labels
-from nnunetv2_promise.images.reading import check_stored_voxels, read_channels_geometry, read_volume
+from nnunetv2_promise.images.reading import (
+    check_stored_voxels,
+    read_channels_geometry,
+    read_geometry,
+    read_volume,
+)
 from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case, similar_case
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file
 
@@ -94,6 +99,7 @@ def _check_case(
     problems = []
     for file in files:
         try:
+            read_geometry(file)  # first, as prediction does: it has the clearer words for a header that is wrong
             check_stored_voxels(file)
         except UserError as error:
             problems.append(str(error))

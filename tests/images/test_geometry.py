@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -159,8 +160,39 @@ def test_nearest_voxel_rounds_half_up_and_stays_inside() -> None:
     index = [[-0.5, 0.49, 0.5], [4.5, 1.5, 2.5], [3.51, 3.49, 10.5]]
     expected = [[0, 0, 1], [4, 2, 3], [4, 3, 10]]
     assert nearest_voxel(index, (5, 7, 11)).tolist() == expected
+    assert nearest_voxel([[3.5, 5.5, 7.5]], (4, 6, 8)).tolist() == [[3, 5, 7]]
     with pytest.raises(ValueError, match=r"Points \[1\] lie outside"):
         nearest_voxel([[0, 0, 0], [0, 7, 0]], (5, 7, 11))
+
+
+def test_a_fourth_axis_is_left_out() -> None:
+    joined = sitk.JoinSeries([make_image(), make_image()])
+    assert ImageGeometry.from_sitk(joined) == ImageGeometry.from_sitk(make_image())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: image.SetOrigin((0, float("nan"), 0)), "has NaN or infinite numbers"),
+        (lambda image: image.SetSpacing((1, float("inf"), 1)), "has NaN or infinite numbers"),
+        (lambda image: image.SetDirection((1, 0.003, 0, 0, 1, 0, 0, 0, 1)), "is sheared"),
+        (lambda image: image.SetDirection((1, 0.0015, 0, 0, 1, 0, 0, 0, 1)), None),
+        (lambda image: image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1)), None),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(change: Callable[[sitk.Image], None], words: str | None) -> None:
+    image = make_image()
+    change(image)
+    if words is None:
+        ImageGeometry.from_sitk(image, name="scan.mha")
+    else:
+        with pytest.raises(UserError, match=f"Image scan.mha {words}"):
+            ImageGeometry.from_sitk(image, name="scan.mha")
+
+
+def test_grids_are_told_to_four_digits() -> None:
+    other = geometry_of(spacing_mm=(0.712345, 1.9, 4.3))
+    assert geometry_difference(geometry_of(), other) == "spacing (0.7, 1.9, 4.3) and (0.7123, 1.9, 4.3) mm (x, y, z)"
 
 
 def test_derived_numbers() -> None:
