@@ -197,6 +197,17 @@ def test_deepest_voxel_of_a_bar_is_its_middle() -> None:
     assert deepest_voxel(mask).tolist() == [1, 1, 5]
 
 
+def test_deepest_voxel_takes_a_millimetre_for_each_edge_if_not_told() -> None:
+    mask = np.random.default_rng(0).random((9, 10, 11)) > 0.1
+    expected = deepest_voxel(mask, spacing_zyx_mm=(1, 1, 1)).tolist()
+    assert deepest_voxel(mask).tolist() == expected
+    for spacing in ((1, 0.5, 1), (0.5, 1, 1), (1, 1, 0.5)):
+        assert deepest_voxel(mask, spacing_zyx_mm=spacing).tolist() != expected
+    points = [sample_points(mask, 3, np.random.default_rng(1), where="centre") for _ in range(2)]
+    assert points[0][0].tolist() == expected
+    np.testing.assert_array_equal(*points)
+
+
 def test_deepest_voxel_of_a_bent_object_is_inside() -> None:
     mask = np.zeros((1, 9, 9), dtype=bool)
     mask[0, :, 0] = mask[0, 0, :] = mask[0, 8, :] = True

@@ -43,6 +43,18 @@ def test_voxels_and_masks_are_resampled_edge_to_edge() -> None:
     np.testing.assert_array_equal(back, logits > 0)
 
 
+def test_a_mask_ends_where_the_interpolated_logit_is_zero() -> None:
+    """Twice as many voxels along the first axis; a quarter of a voxel further the logit is -0.875."""
+    coarse = grid((3, 8, 8))
+    logits = np.full((3, 8, 8), -1.5, np.float32)
+    logits[1] = 1.0
+    mask = coarse.to_image(logits, unseen=-30.0)
+    assert np.flatnonzero(mask.any((1, 2))).tolist() == [2 + 2, 2 + 3]
+    assert mask[4:6, 3:11, 4:12].all()
+    logits[1] = 6.0  # 0.375 there
+    assert np.flatnonzero(coarse.to_image(logits, unseen=-30.0).any((1, 2))).tolist() == [3, 4, 5, 6]
+
+
 def test_transposed_axes_come_back() -> None:
     turned = grid((8, 6, 8), transpose=(2, 0, 1))
     assert turned.to_preprocessed(np.array([[2, 3, 11]])).tolist() == [[7, 0, 0]]

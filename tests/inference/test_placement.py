@@ -177,6 +177,31 @@ def test_overlapping_windows_take_the_most_probable_label() -> None:
     assert (labels[0, :, 4:] == 0).all()
 
 
+def test_of_equally_probable_labels_the_first_one_counts() -> None:
+    """Whatever was added first; where nothing is more probable than background, no label counts."""
+    place, logit = (slice(0, 1),) * 3, np.array([[[0.25]]], np.float32)
+    for heads in ((1, 2), (2, 1)):
+        composed = MaskComposition((2, 2, 2), 3, keep_logits=True)
+        for head in heads:
+            composed.add(head, place, logit)
+        assert composed.labels[0, 0, 0] == 1
+        assert composed.labels.sum() == 1
+        expected = np.exp([0, 0.25, 0.25]) / (1 + 2 * np.exp(0.25))
+        np.testing.assert_allclose(composed.probabilities()[:, 0, 0, 0], expected, rtol=1e-6)
+        composed.add(1, (slice(1, 2),) * 3, np.zeros((1, 1, 1), np.float32))
+        assert composed.labels[1, 1, 1] == 0
+    with pytest.raises(ValueError, match="keep_logits=True"):
+        MaskComposition((2, 2, 2), 3).probabilities()
+
+
+@pytest.mark.parametrize(("heads", "dtype"), [(256, np.uint8), (257, np.uint16)])
+def test_label_maps_take_one_byte_as_long_as_labels_fit(heads: int, dtype: type) -> None:
+    composed = MaskComposition((1, 1, 1), heads)
+    composed.add(heads - 1, (slice(None),) * 3, np.ones((1, 1, 1), np.float32))
+    assert composed.labels.dtype == dtype
+    assert composed.labels[0, 0, 0] == heads - 1
+
+
 def test_no_windows_give_background() -> None:
     assert compose(np.zeros((2, 8, 8, 8)), [], 2).labels.max() == 0
 
@@ -300,6 +325,14 @@ def test_clicks_outside_of_the_central_patch_get_patches_that_stay_in_the_window
     assert [(start[2], clicks[:, 2].tolist()) for start, clicks in asked] == [
         (5, [1, 0]), (7, [2, 3]), (0, [0]), (10, [3]),
     ]  # fmt: skip
-    shorter = grow(answer, torch.tensor([[1, 1, 1]]), (4, 5, 7), (4, 4, 4))
+    shorter = grow(answer, torch.tensor([[1, 2, 3]]), (4, 5, 7), (4, 4, 4))
     assert asked[-1][0] == (0, 0, 1)
     assert torch.equal(~shorter.isnan(), torch.nn.functional.pad(torch.ones(4, 4, 4), (1, 2, 0, 1)) > 0)
+
+
+@pytest.mark.parametrize(("x", "start"), [(6, 5), (8, 5), (5, 3), (9, 7), (1, 0), (13, 10)])
+def test_no_patch_is_central_where_clicks_lie_more_than_a_quarter_of_it_off_the_middle(x: int, start: int) -> None:
+    """The middle is voxel 7 of 14; a patch has four voxels."""
+    asked, answer = recorded(lambda place: -1.0)
+    grow(answer, torch.tensor([[2, 2, x]]), (4, 4, 14), (4, 4, 4))
+    assert [(place, clicks.tolist()) for place, clicks in asked] == [((0, 0, start), [[2, 2, x - start]])]

@@ -20,6 +20,12 @@ def test_next_click_on_an_empty_mask_is_the_deepest_voxel_and_positive() -> None
     assert next_click(truth, np.zeros_like(truth), (1, 1, 1)) == ((4, 4, 5), True)
 
 
+def test_next_click_takes_whatever_is_not_zero_as_the_object() -> None:
+    truth = -boxes((9, 9, 12), (2, 7, 2, 7, 3, 8)).astype(np.int8)
+    assert next_click(truth, np.zeros_like(truth), (1, 1, 1)) == ((4, 4, 5), True)
+    assert next_click(np.zeros_like(truth), truth, (1, 1, 1)) == ((4, 4, 5), False)
+
+
 def test_next_click_falls_into_the_larger_error_and_says_its_sign() -> None:
     truth = boxes((5, 7, 30), (1, 4, 1, 6, 1, 6))
     missed = boxes(truth.shape, (1, 4, 1, 6, 1, 3))  # the mask holds a part of the object, and 3 x 5 x 9 voxels of air

@@ -75,6 +75,8 @@ def test_clicks_without_an_order_are_positive_first() -> None:
     clicks_zyx, positive = LocatedPrompt(1, np.ones((1, 3)), np.zeros((2, 3))).clicks_zyx()
     assert clicks_zyx.tolist() == [[1.0] * 3, [0.0] * 3, [0.0] * 3]
     assert positive.tolist() == [True, False, False]
+    clicks_zyx, positive = LocatedPrompt(1, np.ones((2, 3))).clicks_zyx()
+    assert (clicks_zyx.shape, positive.tolist()) == ((2, 3), [True, True])
 
 
 OUT = (9.0, 0.0, 0.0)
