@@ -29,7 +29,7 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
     """
 
     architecture_overrides: ClassVar[dict[str, Any]] = {"corrects": True}
-    prompt_kinds: ClassVar[tuple[str, ...]] = ("points", "negative_points")
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("points", "negative_points", "scribbles", "previous_mask")
 
     def initialize(self) -> None:
         """Check the options before anything is built; what is not trained is frozen, as DDP needs it."""

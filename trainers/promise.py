@@ -42,7 +42,7 @@ class ProMISeTrainer(RestartableTraining):
     is_ddp: bool
     network: nn.Module
 
-    prompt_kinds: ClassVar[tuple[str, ...]] = ("points",)
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("points", "scribbles")
     epochs: ClassVar[int] = 200
     architecture_overrides: ClassVar[dict[str, Any]] = {}
     boundary_weight: ClassVar[float] = 10.0
@@ -91,7 +91,7 @@ class ProMISeTrainer(RestartableTraining):
         nnU-Net calls this in training and at prediction; only the predictor keeps following prompts.
         """
         settings = PromptSettings.from_configuration(configuration_manager.configuration)
-        follow_prompts(plans_manager, configuration_manager)
+        follow_prompts(plans_manager, configuration_manager, cls.prompt_kinds)
         architecture = settings.architecture | cls.architecture_overrides
         network = ProMISe(**architecture, in_channels=num_input_channels)
         if network.labels not in (1, num_output_channels - 1):
@@ -99,7 +99,13 @@ class ProMISeTrainer(RestartableTraining):
                 f"The plans' network has logits for {network.labels} labels and the dataset {num_output_channels - 1} "
                 "foreground labels; plan the dataset again."
             )
-        return PromptedNetwork(network, patch_size=settings.patch_size, heads=num_output_channels)
+        return PromptedNetwork(
+            network,
+            patch_size=settings.patch_size,
+            heads=num_output_channels,
+            image_channels=num_input_channels,
+            one_component=settings.target == "object",
+        )
 
     def initialize(self) -> None:
         """Build, load SAM's weights where the plans ask for them, wrap for DDP."""

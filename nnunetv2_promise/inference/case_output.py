@@ -176,6 +176,7 @@ COLUMNS = [
     "extent_y_mm",
     "extent_z_mm",
     "mean_probability",
+    "expected_dice",
     "holds_click",
     "touches_edge",
     "file",
@@ -184,7 +185,7 @@ COLUMNS = [
 
 
 def measurements(item: ObjectMask, spacing_zyx_mm: tuple[float, ...] | list[float]) -> dict[str, Any]:
-    """What the table says of one mask: volume, extent along the image's axes, probability and two warnings."""
+    """What the table says of one mask: volume, extent along the image's axes, how sure the model is, two warnings."""
     shape = (0, 0, 0) if item.found is None else item.found.mask.shape
     voxels = 0 if item.found is None else item.found.size_voxels
     z, y, x = (round(n * float(mm), 3) for n, mm in zip(shape, spacing_zyx_mm, strict=True))
@@ -194,6 +195,7 @@ def measurements(item: ObjectMask, spacing_zyx_mm: tuple[float, ...] | list[floa
         "extent_y_mm": y,
         "extent_z_mm": z,
         "mean_probability": round(item.mean_probability, 4),
+        "expected_dice": round(item.expected_dice, 4),
         "holds_click": item.holds_click,
         "touches_edge": item.touches_edge,
     }

@@ -14,9 +14,10 @@ from nnunetv2_promise.images.objects import Object, crop_to_object
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt
 from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.configuration import to_scan
+from nnunetv2_promise.inference.correction_window import cut_around_all, cut_around_first
 from nnunetv2_promise.inference.object_faults import IN_PADDING, cut_faces, describe, faults, is_cut
 from nnunetv2_promise.inference.placement import Window, WindowLayout
-from nnunetv2_promise.inference.prompted_model import PromptedModel, WindowPrompt
+from nnunetv2_promise.inference.prompted_model import PromptedModel, WindowAnswer, WindowPrompt
 from nnunetv2_promise.inference.window_cutting import WindowCutter
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class ObjectMask:
         mean_probability: Mean foreground probability of the mask's voxels; NaN if it is empty.
         holds_click: Whether the mask holds every click.
         touches_edge: Whether the mask ends where its window ends.
+        expected_dice: The Dice that a model that corrects expects of the mask; NaN for other models.
     """
 
     prompt: VoxelPrompt
@@ -42,6 +44,7 @@ class ObjectMask:
     mean_probability: float
     holds_click: bool
     touches_edge: bool
+    expected_dice: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,10 @@ def segment_objects(
             n for n in range(first, len(prompts)) if n not in found and _shares(model, cutter, prompt, prompts[n])
         ]
         if len(sharing) > 1:
-            window, logits = _shared_window(model, cutter, prompt, [prompts[n] for n in sharing])
-            for number, logit in zip(sharing, logits, strict=True):
-                if not cut_faces(window, logit > 0).any():  # what is cut gets a window of its own, which grows
-                    found[number] = _object_mask(model, cutter, prompts[number], [(window, logit)])
+            window, answers = _shared_window(model, cutter, prompt, [prompts[n] for n in sharing])
+            for number, answer in zip(sharing, answers, strict=True):
+                if not cut_faces(window, answer.logit > 0).any():  # what is cut gets a window of its own, which grows
+                    found[number] = _object_mask(model, cutter, prompts[number], [(window, answer)])
         for number in sharing or [first]:
             if number not in found:
                 found[number] = _segment_object(model, cutter, prompts[number])
@@ -121,7 +124,7 @@ def segment_objects(
 
 def _shares(model: PromptedModel, cutter: WindowCutter, first: VoxelPrompt, other: VoxelPrompt) -> bool:
     """Whether the other object's clicks lie in the inner half of the patch around the first one's."""
-    if model.corrects and max(len(first.points_zyx), len(other.points_zyx)) > 1:
+    if model.corrects and (first.corrects or other.corrects):
         return False  # clicks that correct each other have a window of their own
     if cutter.in_padding(first) or cutter.in_padding(other) or len(cutter.groups(first, model.window_size)) > 1:
         return False
@@ -132,8 +135,8 @@ def _shares(model: PromptedModel, cutter: WindowCutter, first: VoxelPrompt, othe
 
 def _shared_window(
     model: PromptedModel, cutter: WindowCutter, first: VoxelPrompt, prompts: Sequence[VoxelPrompt]
-) -> tuple[Window, list[np.ndarray]]:
-    """The window around the first prompt, and the logit of every prompt in it."""
+) -> tuple[Window, list[WindowAnswer]]:
+    """The window around the first prompt, and the answer to every prompt in it."""
     (points,) = cutter.groups(first, model.window_size)
     window, image = cutter.cut(points, model.window_size, label_head=first.label_head, name=first.name)
     asked = [WindowPrompt(prompt.label_head, cutter.in_window(prompt, window)) for prompt in prompts]
@@ -154,46 +157,57 @@ def _object_mask(
     model: PromptedModel,
     cutter: WindowCutter,
     prompt: VoxelPrompt,
-    windows: Sequence[tuple[Window, np.ndarray]],
+    windows: Sequence[tuple[Window, WindowAnswer]],
     composed: MaskComposition | None = None,
 ) -> ObjectMask:
     """What the windows of an object say of it; added to the label map of the scan, if there is one."""
     layout = WindowLayout.around(window for window, _ in windows)
     alone = MaskComposition(tuple(layout), 2)
-    for window, logit in windows:
+    for window, answer in windows:
         resample = model.configuration.resampling_fn_probabilities
-        crop = to_scan(logit, window, resample, model.configuration.spacing, cutter.spacing_mm.tolist())
+        crop = to_scan(answer.logit, window, resample, model.configuration.spacing, cutter.spacing_mm.tolist())
         alone.add(1, layout.place(window), crop)
         if composed is not None:
             composed.add(prompt.label_head, tuple(slice(*edges) for edges in window.box), crop)
     mask = alone.labels == 1
     clicks = cutter.clicks(prompt)[prompt.signs]
     holds_click = _holds(mask, clicks - np.array(layout.region)[:, 0])
-    cut = any(is_cut(window, logit) for window, logit in windows)
+    cut = any(is_cut(window, answer.logit) for window, answer in windows)
     problems = faults(empty=not mask.any(), holds_click=holds_click, cut=cut)
     if problems:
         logger.warning(describe(prompt.name, problems))
     probability = float(expit(alone.best[mask]).mean()) if mask.any() else float("nan")
     found = _in_array_order(mask, layout, prompt.label_head, model.plans.transpose_backward)
-    return ObjectMask(prompt, found, probability, holds_click=holds_click, touches_edge=cut)
+    expected = windows[0][1].expected_dice  # models that expect a Dice have one window for an object
+    return ObjectMask(prompt, found, probability, holds_click=holds_click, touches_edge=cut, expected_dice=expected)
 
 
-def _windows(model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt) -> Iterator[tuple[Window, np.ndarray]]:
-    """The windows of an object and their logits; a window whose mask is cut is cut larger and segmented again."""
-    if model.corrects and (len(prompt.points_zyx) > 1 or not prompt.signs.all()):
-        window, image = cutter.cut_around_all(prompt, model.window_size)
-        yield window, model.correct(image, WindowPrompt(prompt.label_head, window.points, prompt.signs.tolist()))
+def _windows(model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt) -> Iterator[tuple[Window, WindowAnswer]]:
+    """The windows of an object and their answers; a window whose mask is cut is cut larger and segmented again."""
+    if model.corrects and prompt.corrects:
+        yield _corrected_window(model, cutter, prompt)
         return
     for points in cutter.groups(prompt, model.window_size):
         size = np.array(model.window_size)
         for attempt in range(MAX_ENLARGEMENTS + 1):
             window, image = cutter.cut(points, size.tolist(), label_head=prompt.label_head, name=prompt.name)
-            (logit,) = model.answer(image, [WindowPrompt(prompt.label_head, window.points)])
-            cut = cut_faces(window, logit > 0).any(1)
+            (answer,) = model.answer(image, [WindowPrompt(prompt.label_head, window.points)])
+            cut = cut_faces(window, answer.logit > 0).any(1)
             if not cut.any() or attempt == MAX_ENLARGEMENTS:
                 break
             size = cutter.enlarged(size.tolist(), cut)
-        yield window, logit
+        yield window, answer
+
+
+def _corrected_window(model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt) -> tuple[Window, WindowAnswer]:
+    """The window around the first interaction, as the stock command has it; if that is too small, one around all."""
+    asked = cut_around_first(cutter, prompt, model.window_size)
+    if asked is not None:
+        answer = model.correct(asked.image, prompt.label_head, asked.corrections)
+        if not cut_faces(asked.window, answer.logit > 0).any():
+            return asked.window, answer
+    asked = cut_around_all(cutter, prompt, model.window_size)
+    return asked.window, model.correct(asked.image, prompt.label_head, asked.corrections)
 
 
 def _holds(mask: np.ndarray, voxels: np.ndarray) -> bool:

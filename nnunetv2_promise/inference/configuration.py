@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +26,22 @@ logger = logging.getLogger(__name__)
 Resample = Callable[..., Any]
 
 
-def follow_prompts(plans: PlansManager, configuration: ConfigurationManager) -> None:
+def follow_prompts(
+    plans: PlansManager, configuration: ConfigurationManager, kinds: Collection[str] = ("points",)
+) -> None:
     """Give nnU-Net's two objects classes that follow prompts.
 
     nnU-Net's predictor has no other hook for preprocessing and export: it hands these very objects to
     ``build_network_architecture``, later asks them for its preprocessor, its tile size, its number of channels and its
     resampling, and pickles them into its workers. ``ignore_prompts`` undoes it, for training.
+
+    Args:
+        plans: nnU-Net's plans.
+        configuration: The configuration.
+        kinds: The kinds of prompts that the model takes; keys of ``prompts.kinds.KINDS``.
     """
     configuration.__class__ = PromptConfigurationManager
+    configuration.prompt_kinds = tuple(kinds)
     plans.__class__ = PromptPlansManager
 
 
@@ -44,7 +52,13 @@ def ignore_prompts(plans: PlansManager, configuration: ConfigurationManager) -> 
 
 
 class PromptConfigurationManager(ConfigurationManager):
-    """nnU-Net's configuration of a promptable model at prediction."""
+    """nnU-Net's configuration of a promptable model at prediction.
+
+    Attributes:
+        prompt_kinds: The kinds of prompts that the model takes.
+    """
+
+    prompt_kinds: tuple[str, ...]
 
     @property
     def preprocessor_class(self) -> type[PromptPreprocessor]:
@@ -161,7 +175,8 @@ class VotedWindows:
         for number, window in enumerate(self.layout.windows):
             length = window.size[0]
             logit = decode_vote(self.votes[:, number * length : (number + 1) * length])
-            yield window, keep_clicked(logit, window.points) if self.one_component else logit
+            whole = window.corrected or not self.one_component  # parts of a corrected mask are what the user wants
+            yield window, logit if whole else keep_clicked(logit, window.points)
 
 
 def to_scan(

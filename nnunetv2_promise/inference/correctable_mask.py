@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.clicked_component import keep_clicked
 from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT, grow
+from nnunetv2_promise.inference.interactions import Interaction
+from nnunetv2_promise.inference.patch_memory import PatchMemory, Start
 from nnunetv2_promise.inference.placement import overlap, place_window
-from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 
-# Encoded patches that are kept; one of ViT-B at 128^3 has 170 MB.
-KEPT_PATCHES = 8
 # What a previous mask of zeros and ones says in logits.
 CERTAIN_LOGIT = 6.0
 
-Start = tuple[int, ...]
 Voxel = tuple[int, ...]
-
-
-class PatchMemory:
-    """The patches of one image, encoded when they are first needed; the most recent ones are kept.
-
-    Args:
-        network: On its device, in evaluation mode.
-        image: (C, D, H, W) float32, preprocessed.
-        kept: How many encoded patches are kept.
-
-    Attributes:
-        encodings: How often a patch was encoded.
-    """
-
-    def __init__(self, network: PromptedNetwork, image: NDArray[np.float32], *, kept: int = KEPT_PATCHES) -> None:
-        self.network = network
-        self.device = next(network.parameters()).device
-        self.shape: tuple[int, ...] = image.shape[1:]
-        self.encodings = 0
-        self._image = image
-        self._limit = kept
-        self._kept: dict[Start, Any] = {}
-
-    def encoded(self, start: Start) -> Any:
-        """The patch that starts at a voxel, which may lie outside of the image; zeros are there, as in training."""
-        known = self._kept.pop(start, None)
-        if known is None:
-            box = [[low, low + length] for low, length in zip(start, self.network.patch_size, strict=True)]
-            patch = torch.from_numpy(crop_and_pad_nd(self._image, box, 0)).float().to(self.device)
-            known = self.network.encode(patch[None])
-            self.encodings += 1
-        self._kept[start] = known  # the newest comes last
-        if len(self._kept) > self._limit:
-            del self._kept[next(iter(self._kept))]
-        return known
 
 
 class _Click(NamedTuple):
     voxel: Voxel
     positive: bool
+
+
+class _Rating(NamedTuple):
+    """How much of the mask a patch holds, and the Dice that the network expects of it."""
+
+    voxels: int
+    expected_dice: float
 
 
 class _Change(NamedTuple):
@@ -89,11 +58,13 @@ class CorrectableMask:
         window_size: (D, H, W) that the first click's patches may cover.
         previous_mask: (D, H, W) bool, a mask to correct, or None.
         one_component: Whether the first answer is the component that was clicked; later ones leave that to the user.
-        inside: Whether patches are moved inside the image.
+        inside: Whether patches are moved inside the image. A window of a scan wants that: what surrounds it is not
+            zeros but unknown.
 
     Attributes:
         logits: (D, H, W) float32, foreground against background; NaN where no patch looked.
-        expected_dice: The Dice that the network expects of the newest answer; NaN where it expects nothing.
+        expected_dice: The Dice that the network expects of the newest answer, where several patches gave it of the one
+            that holds most of the mask; NaN where it expects nothing.
     """
 
     def __init__(
@@ -138,17 +109,19 @@ class CorrectableMask:
             UserError: If a click lies outside of the image, or a negative one comes first or meets a model that cannot
                 correct.
         """
-        new = [_Click(tuple(int(index) for index in voxel), positive) for voxel in voxels]
+        # Clicks at once have no order; a fixed one gives the same mask wherever they come from.
+        new = [_Click(voxel, positive) for voxel in sorted(tuple(int(index) for index in voxel) for voxel in voxels)]
         self._check(new, positive=positive)
         first = not self._clicks and bool(np.isnan(self.logits).all())
         self._changes.append(_Change([], len(self._clicks), len(self._starts), self.expected_dice))
         self._clicks += new
         with torch.inference_mode():
             if first:
-                self._answer_first(np.array([click.voxel for click in new]))
+                ratings = self._answer_first(np.array([click.voxel for click in new]))
             else:
-                for start, middle in {self._patch_for(click.voxel): click.voxel for click in new}.items():
-                    self._correct(start, middle)
+                middles = {self._patch_for(click.voxel): click.voxel for click in new}
+                ratings = [self._correct(start, middle) for start, middle in middles.items()]
+        self.expected_dice = max(ratings).expected_dice
 
     def undo(self) -> bool:
         """Take the newest interaction back; False if there is none."""
@@ -174,19 +147,23 @@ class CorrectableMask:
         if not self._clicks and bool(np.isnan(self.logits).all()):
             raise UserError("The first click is negative and there is no mask to correct; click on the object first.")
 
-    def _answer_first(self, voxels: NDArray[np.int64]) -> None:
+    def _answer_first(self, voxels: NDArray[np.int64]) -> list[_Rating]:
         """As prediction does: patches in a window around the clicks."""
         origin = place_window(voxels, self.window_size, self._within)
         points = torch.from_numpy(voxels - np.array(origin)).to(self.patches.device)
+        ratings = []
 
         def answer(start: tuple[int, ...], clicks: Tensor) -> Tensor:
             in_image = tuple(a + b for a, b in zip(origin, start, strict=True))
             self._starts.append(in_image)
             signed = [_Click(tuple(voxel), True) for voxel in clicks.tolist()]
-            return self._answer(in_image, signed, previous=False)
+            logits, rating = self._answer(in_image, signed, previous=False)
+            ratings.append(rating)
+            return logits
 
         logit = grow(answer, points, self.window_size, self.patches.network.patch_size).cpu().numpy()
         self._overwrite(origin, keep_clicked(logit, points.cpu().numpy()) if self.one_component else logit)
+        return ratings
 
     def _patch_for(self, voxel: Voxel) -> Start:
         """The known patch that holds a voxel most centrally, or a new one around it."""
@@ -201,19 +178,20 @@ class CorrectableMask:
         self._starts.append(place_window(np.array([voxel]), size, self._within))
         return self._starts[-1]
 
-    def _correct(self, start: Start, middle: Voxel) -> None:
+    def _correct(self, start: Start, middle: Voxel) -> _Rating:
         """Write a patch's answer; one around the click where the change would end at a face of the known patch."""
-        logit = self._corrected(start)
-        centred = place_window(np.array([middle]), self.patches.network.patch_size, self._within)
-        if start != centred and self._ends_at_a_face(start, logit):
-            self._starts.append(centred)
-            start, logit = centred, self._corrected(centred)
+        logit, rating = self._corrected(start)
+        around = place_window(np.array([middle]), self.patches.network.patch_size, self._within)
+        if start != around and self._ends_at_a_face(start, logit):
+            self._starts.append(around)
+            start, (logit, rating) = around, self._corrected(around)
         self._overwrite(start, logit)
+        return rating
 
-    def _corrected(self, start: Start) -> NDArray[np.float32]:
-        """(D, H, W), the logit of a patch for all of its clicks and the mask so far."""
-        logits = self._answer(start, self._clicks_in(start), previous=True)
-        return (logits[1] - logits[0]).float().cpu().numpy()
+    def _corrected(self, start: Start) -> tuple[NDArray[np.float32], _Rating]:
+        """(D, H, W), the logit of a patch for all of its clicks and the mask so far; and how good it is."""
+        logits, rating = self._answer(start, self._clicks_in(start), previous=True)
+        return (logits[1] - logits[0]).float().cpu().numpy(), rating
 
     def _ends_at_a_face(self, start: Start, logit: NDArray[np.float32]) -> bool:
         """Whether the mask changes at a face of a patch behind which the image continues."""
@@ -232,20 +210,19 @@ class CorrectableMask:
         ]
         return [c for c in moved if all(0 <= v < n for v, n in zip(c.voxel, size, strict=True))]
 
-    def _answer(self, start: Start, clicks: Sequence[_Click], *, previous: bool) -> Tensor:
-        """(2, D, H, W) logits of a patch."""
+    def _answer(self, start: Start, clicks: Sequence[_Click], *, previous: bool) -> tuple[Tensor, _Rating]:
+        """(2, D, H, W) logits of a patch, and how good they are."""
         network, device = self.patches.network, self.patches.device
         coords = torch.tensor([[click.voxel for click in clicks]], device=device)  # (1, N, 3)
         prompt: dict[str, Any] = network.label_prompt(self.label_head, device)
         encoded = self.patches.encoded(start)
         if not self._corrects:
-            return network.decode(encoded, coords, **prompt)[0]
+            return network.decode(encoded, coords, **prompt)[0], _Rating(0, float("nan"))
         prompt["point_labels"] = torch.tensor([[int(click.positive) for click in clicks]], device=device)
         if previous:
             prompt["previous_logits"] = self._before(start)[None, None].to(device)
         logits, expected = network.decode_and_rate(encoded, coords, **prompt)
-        self.expected_dice = float(expected[0])
-        return logits[0]
+        return logits[0], _Rating(int((logits[0, 1] > logits[0, 0]).sum()), float(expected[0]))
 
     def _before(self, start: Start) -> Tensor:
         """(D, H, W) logits of a patch before the click; background where no patch looked."""
@@ -262,3 +239,40 @@ class CorrectableMask:
         self._changes[-1].boxes.append((in_image, before))
         seen = logit[in_patch]
         self.logits[in_image] = np.where(np.isnan(seen), before, seen)
+
+
+def correct_window(
+    network: Any,
+    image: NDArray[np.float32],
+    interactions: Iterable[Interaction],
+    *,
+    label_head: int,
+    window_size: Sequence[int],
+    previous_mask: NDArray[np.bool_] | None = None,
+    one_component: bool = False,
+) -> CorrectableMask:
+    """Segment one object in a window of a scan, interaction by interaction.
+
+    Args:
+        network: A ``PromptedNetwork`` in evaluation mode.
+        image: (C, D, H, W), preprocessed.
+        interactions: In their order, in voxels of the window.
+        label_head: Number of the object's label, background counts.
+        window_size: (D, H, W) that the first interaction's patches may cover.
+        previous_mask: (D, H, W) bool, a mask to correct, or None.
+        one_component: As in ``CorrectableMask``.
+
+    Raises:
+        UserError: As ``CorrectableMask.click``.
+    """
+    mask = CorrectableMask(
+        PatchMemory(network, image),
+        label_head=label_head,
+        window_size=window_size,
+        previous_mask=previous_mask,
+        one_component=one_component,
+        inside=True,
+    )
+    for interaction in interactions:
+        mask.click(interaction.voxels, positive=interaction.positive)
+    return mask

@@ -74,8 +74,13 @@ class PreprocessedGrid:
         cropped = mask_zyx.transpose(self._forward)[
             tuple(slice(low, low + n) for low, n in zip(self._low, self._cropped, strict=True))
         ]
-        index = [
-            np.clip(((np.arange(n) + 0.5) * old / n).astype(int), 0, old - 1)
-            for n, old in zip(self.shape, self._cropped, strict=True)
-        ]
-        return cropped[np.ix_(*index)]
+        return resample_mask(cropped, self.shape)
+
+
+def resample_mask(mask: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """A mask on a grid of another shape that covers the same space, by nearest voxels."""
+    index = [
+        np.clip(((np.arange(n) + 0.5) * old / n).astype(int), 0, old - 1)
+        for n, old in zip(shape, mask.shape, strict=True)
+    ]
+    return mask[np.ix_(*index)]

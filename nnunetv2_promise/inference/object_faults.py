@@ -45,7 +45,7 @@ def is_cut(window: Window, logit: np.ndarray) -> bool:
 
 def holds(mask: np.ndarray, voxels: Sequence[Sequence[int]] | np.ndarray) -> bool:
     """Whether a mask holds every one of (n, 3) voxels."""
-    return bool(mask[tuple(np.asarray(voxels, int).T)].all())
+    return bool(mask[tuple(np.asarray(voxels, int).reshape(-1, 3).T)].all())
 
 
 def cut_faces(window: Window, mask: np.ndarray) -> np.ndarray:

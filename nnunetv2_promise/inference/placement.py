@@ -28,6 +28,7 @@ class Window:
         size: Window size in voxels at the network's spacing.
         points: (n, 3) click voxels in the window.
         name: What messages call the object.
+        corrected: Whether the object's clicks are answered one after the other.
     """
 
     label_head: int
@@ -37,6 +38,7 @@ class Window:
     size: tuple[int, ...]
     points: tuple[tuple[int, ...], ...]
     name: str = ""
+    corrected: bool = False
 
 
 class WindowLayout(tuple):

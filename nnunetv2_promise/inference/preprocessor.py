@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
@@ -14,7 +14,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 from nnunetv2_promise.images.reading import check_stored_voxels
-from nnunetv2_promise.inference.case_prompts import prompts_of_image
+from nnunetv2_promise.inference.case_prompts import VoxelPrompt, prompts_of_image
+from nnunetv2_promise.inference.correction_code import Corrections, channels_for, encode_corrections
+from nnunetv2_promise.inference.correction_window import cut_around_first
 from nnunetv2_promise.inference.object_faults import IN_PADDING, describe
 from nnunetv2_promise.inference.placement import Window, WindowLayout
 from nnunetv2_promise.inference.tile_code import encode_channel
@@ -30,7 +32,8 @@ NO_CLICKS_IN_ARRAYS = (
 class PromptPreprocessor(DefaultPreprocessor):
     """Reads the prompts of a case and prepares one window for each.
 
-    The result stacks the windows along axis 0 and has one channel more than the image (``tile_code``).
+    The result stacks the windows along axis 0 and has one channel more than the image (``tile_code``), and further ones
+    where a mask is corrected (``correction_code``).
     """
 
     def run_case_npy(self, *arguments: Any, **options: Any) -> NoReturn:
@@ -59,40 +62,83 @@ class PromptPreprocessor(DefaultPreprocessor):
             dataset_json: Content of ``dataset.json``, or its path.
 
         Returns:
-            Data (C + 1, n * D, H, W) float32, one empty window if there are no prompts; an empty segmentation; and the
+            Data (C + K, n * D, H, W) float32, one empty window if there are no prompts; an empty segmentation; and the
             properties that export needs.
 
         Raises:
-            UserError: If prompts are missing or do not fit the image, or an image is damaged or holds NaN.
+            UserError: If prompts are missing or do not fit the image, corrections of an object need more than one
+                window, or an image is damaged or holds NaN.
         """
         dataset_json = read_json(dataset_json) if isinstance(dataset_json, str) else dataset_json
         files = [Path(file) for file in image_files]
-        prompts = prompts_of_image(files, dataset_json, plans_manager, configuration_manager)
+        kinds = getattr(configuration_manager, "prompt_kinds", ("points",))
+        prompts = prompts_of_image(files, dataset_json, plans_manager, configuration_manager, kinds)
         for file in files:
             check_stored_voxels(file)
         data, properties = plans_manager.image_reader_writer_class().read_images(image_files)
         cutter = WindowCutter(data, properties, plans_manager, configuration_manager)
         size = tuple(int(length) for length in configuration_manager.patch_size)
+        planned = list(_plan_windows(cutter, prompts, size, corrects="negative_points" in kinds))
         heads = len(plans_manager.get_label_manager(dataset_json).all_labels)
-        planned = []
-        for prompt in prompts:
-            if cutter.in_padding(prompt):
-                logger.warning(describe(prompt.name, [IN_PADDING]))
-            else:
-                planned += [(prompt, points) for points in cutter.groups(prompt, size)]
-        depth = size[0]
-        stacked = np.zeros((data.shape[0] + 1, max(len(planned), 1) * depth, *size[1:]), np.float32)
-        windows: list[Window] = []
-        for number, (prompt, points) in enumerate(planned):
-            window, image = cutter.cut(points, size, label_head=prompt.label_head, name=prompt.name)
-            windows.append(window)
-            place = slice(number * depth, (number + 1) * depth)
-            stacked[:-1, place] = image
-            stacked[-1, place] = encode_channel(size, number, window.label_head, heads, np.array(window.points))
-        layout = WindowLayout.around(windows)
+        stacked = _stack(planned, (data.shape[0], *size), heads)
+        layout = WindowLayout.around(item.window for item in planned)
         properties |= {
             "shape_before_cropping": cutter.shape,
             "bbox_used_for_cropping": [list(edges) for edges in layout.region],
             "shape_after_cropping_and_before_resampling": layout,
         }
         return stacked, np.zeros((1, *stacked.shape[1:]), np.int8), properties
+
+
+class _Planned(NamedTuple):
+    """A window, its image, and what is corrected in it."""
+
+    window: Window
+    image: np.ndarray
+    corrections: Corrections | None
+
+
+def _plan_windows(
+    cutter: WindowCutter, prompts: Sequence[VoxelPrompt], size: Sequence[int], *, corrects: bool
+) -> Iterator[_Planned]:
+    """The windows of a case, in the order of its prompts."""
+    for prompt in prompts:
+        if cutter.in_padding(prompt):
+            logger.warning(describe(prompt.name, [IN_PADDING]))
+        elif corrects and prompt.corrects:
+            asked = cut_around_first(cutter, prompt, size)
+            if asked is None:
+                raise UserError(
+                    f"{prompt.name}: not all of its clicks and its previous mask lie in the window of {tuple(size)} "
+                    "voxels (in the model's axis order) around its first click, which is all that nnUNetv2_predict can "
+                    "look at; use nnUNetv2_promise_predict."
+                )
+            yield _Planned(asked.window, asked.image, asked.corrections)
+        else:
+            for points in cutter.groups(prompt, size):
+                window, image = cutter.cut(points, size, label_head=prompt.label_head, name=prompt.name)
+                yield _Planned(window, image, None)
+
+
+def _stack(planned: Sequence[_Planned], shape: Sequence[int], heads: int) -> np.ndarray:
+    """The windows one behind the other, with the channels of their prompts.
+
+    Args:
+        planned: The windows.
+        shape: (C, D, H, W) of a window's image.
+        heads: Background and every label.
+
+    Returns:
+        (C + K, n * D, H, W) float32; one empty window if there are none.
+    """
+    image_channels, depth, *size = shape
+    extra = channels_for([item.corrections for item in planned if item.corrections is not None])
+    stacked = np.zeros((image_channels + 1 + extra, max(len(planned), 1) * depth, *size), np.float32)
+    for number, (window, image, corrections) in enumerate(planned):
+        place = slice(number * depth, (number + 1) * depth)
+        points = np.array(window.points if corrections is None else (), int).reshape(-1, 3)
+        stacked[:image_channels, place] = image
+        stacked[image_channels, place] = encode_channel(window.size, number, window.label_head, heads, points)
+        if corrections is not None:
+            stacked[image_channels + 1 :, place] = encode_corrections(corrections, window.size, extra)
+    return stacked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.clicked_component import keep_clicked
 from nnunetv2_promise.inference.configuration import ignore_prompts
-from nnunetv2_promise.inference.correctable_mask import CorrectableMask, PatchMemory
+from nnunetv2_promise.inference.correctable_mask import correct_window
+from nnunetv2_promise.inference.correction_code import Corrections
 from nnunetv2_promise.inference.growth import grow, patch_box
+from nnunetv2_promise.inference.interactions import Interaction
 from nnunetv2_promise.inference.mirroring import mirror, mirror_points, mirrors
 from nnunetv2_promise.inference.model_folder import ModelFolder, read_checkpoint
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
@@ -34,12 +36,22 @@ class WindowPrompt:
     Attributes:
         label_head: Number of the object's label.
         points: (n, 3) click voxels in the window.
-        positive: (n,) bool, whether each click is on the object; None if all are.
     """
 
     label_head: int
     points: Sequence[Sequence[int]]
-    positive: Sequence[bool] | None = None
+
+
+class WindowAnswer(NamedTuple):
+    """What the folds and mirror images say of one object in a window, in the mean.
+
+    Attributes:
+        logit: (D, H, W) float32, foreground against background; NaN where no patch of any fold looked.
+        expected_dice: The Dice that the network expects of its mask; NaN if it expects nothing.
+    """
+
+    logit: np.ndarray
+    expected_dice: float
 
 
 class PromptedModel:
@@ -100,7 +112,7 @@ class PromptedModel:
         return cls(network, weights, plans, configuration, folder.dataset_json, axes)
 
     @torch.inference_mode()
-    def answer(self, image: np.ndarray, prompts: Sequence[WindowPrompt]) -> list[np.ndarray]:
+    def answer(self, image: np.ndarray, prompts: Sequence[WindowPrompt]) -> list[WindowAnswer]:
         """Segment the objects of one window.
 
         A patch that several prompts need is encoded once. Folds and mirror images vote only on what they saw.
@@ -110,88 +122,100 @@ class PromptedModel:
             prompts: One for each object.
 
         Returns:
-            (D, H, W) float32 foreground logit of each object, NaN where no patch of any fold looked.
+            One for each object.
         """
         device = next(self.network.parameters()).device
         window = torch.from_numpy(image).to(device)
         votes = [_MeanOfSeen(window.shape[1:]) for _ in prompts]
-        for weights in self._weights if len(self._weights) > 1 else [None]:
-            if weights is not None:
-                self.network.load_state_dict(weights)
-            for axes in mirrors(self._mirror_axes):
-                for vote, logit in zip(votes, self._answer_view(mirror(window, axes), prompts, axes), strict=True):
-                    vote.add(mirror(logit, axes).cpu().numpy())
-        logits = [vote.mean() for vote in votes]
+        for axes in self._views():
+            found = self._answer_view(mirror(window, axes), prompts, axes)
+            for vote, (logit, expected_dice) in zip(votes, found, strict=True):
+                vote.add(mirror(logit, axes).cpu().numpy(), expected_dice)
+        answers = [vote.mean() for vote in votes]
         if not self.one_component:
-            return logits
-        return [keep_clicked(logit, prompt.points) for logit, prompt in zip(logits, prompts, strict=True)]
+            return answers
+        return [
+            answer._replace(logit=keep_clicked(answer.logit, prompt.points))
+            for answer, prompt in zip(answers, prompts, strict=True)
+        ]
 
     @torch.inference_mode()
-    def correct(self, image: np.ndarray, prompt: WindowPrompt) -> np.ndarray:
+    def correct(self, image: np.ndarray, label_head: int, corrections: Corrections) -> WindowAnswer:
         """Segment one object click by click: each click after the first one corrects the mask so far.
 
         Args:
-            image: (C, D, H, W) float32, a preprocessed window that holds a window around each click.
-            prompt: Its clicks, in order; the first one is positive.
-
-        Returns:
-            (D, H, W) float32 foreground logit, NaN where no patch of any fold looked.
+            image: (C, D, H, W) float32, a preprocessed window.
+            label_head: Number of the object's label.
+            corrections: What is asked; the first click is positive if there is no mask.
 
         Raises:
-            UserError: If the first click is negative, or the network cannot correct.
+            UserError: If the first click is negative though there is no mask, or the network cannot correct.
         """
         shape = image.shape[1:]
         votes = _MeanOfSeen(shape)
+        before = corrections.previous_mask
+        for axes in self._views():
+            mask = correct_window(
+                self.network,
+                mirror(torch.from_numpy(image), axes).numpy(),
+                [
+                    Interaction(mirror_points(torch.as_tensor(voxels), shape, axes).tolist(), positive)
+                    for voxels, positive in corrections.interactions
+                ],
+                label_head=label_head,
+                window_size=self.window_size,
+                previous_mask=None if before is None else mirror(torch.from_numpy(before), axes).numpy(),
+                one_component=self.one_component,
+            )
+            votes.add(mirror(torch.from_numpy(mask.logits), axes).numpy(), mask.expected_dice)
+        return votes.mean()
+
+    def _views(self) -> Iterator[tuple[int, ...]]:
+        """The mirrored axes of each view of a window that votes; every fold's weights are loaded for its own."""
         for weights in self._weights if len(self._weights) > 1 else [None]:
             if weights is not None:
                 self.network.load_state_dict(weights)
-            for axes in mirrors(self._mirror_axes):
-                view = mirror(torch.from_numpy(image), axes)
-                points = mirror_points(torch.as_tensor(np.asarray(prompt.points)), shape, axes).tolist()
-                mask = CorrectableMask(
-                    PatchMemory(self.network, view.numpy()),
-                    label_head=prompt.label_head,
-                    window_size=self.window_size,
-                    one_component=self.one_component,
-                    inside=self.inside,
-                )
-                for point, positive in zip(points, prompt.positive or [True] * len(points), strict=True):
-                    mask.click([point], positive=positive)
-                votes.add(mirror(torch.from_numpy(mask.logits), axes).numpy())
-        return votes.mean()
+            yield from mirrors(self._mirror_axes)
 
     @property
     def corrects(self) -> bool:
         """Whether the network takes one click after the other, negative ones as well."""
         return getattr(self.network.network, "corrections", None) is not None
 
-    def _answer_view(self, window: Tensor, prompts: Sequence[WindowPrompt], axes: Sequence[int]) -> Iterator[Tensor]:
-        """The logits of one mirror image of a window, in its own orientation."""
-        patches = _EncodedPatches(self.network, window) if len(prompts) > 1 else None
+    def _answer_view(
+        self, window: Tensor, prompts: Sequence[WindowPrompt], axes: Sequence[int]
+    ) -> Iterator[tuple[Tensor, float]]:
+        """Logits and expected Dice of one mirror image of a window, in its own orientation."""
+        patches = _EncodedPatches(self.network, window) if len(prompts) > 1 or self.corrects else None
         for prompt in prompts:
             points = torch.as_tensor(np.asarray(prompt.points), device=window.device)
             points = mirror_points(points, window.shape[1:], axes)
             if patches is None:
-                yield self.network.segment_window(window, points, prompt.label_head)
+                yield self.network.segment_window(window, points, prompt.label_head), float("nan")
             else:
-                yield grow(patches.answer(prompt.label_head), points, window.shape[1:], self.network.patch_size)
+                ratings: list[tuple[int, float]] = []
+                answer = patches.answer(prompt.label_head, ratings if self.corrects else None)
+                logit = grow(answer, points, window.shape[1:], self.network.patch_size)
+                yield logit, max(ratings, default=(0, float("nan")))[1]
 
 
 class _MeanOfSeen:
-    """The mean over folds of what they saw."""
+    """The mean over folds of what they saw, and of how good they expect it to be."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         self._total = np.zeros(tuple(shape), np.float32)
         self._count = np.zeros(tuple(shape), np.uint16)
+        self._expected: list[float] = []
 
-    def add(self, logit: np.ndarray) -> None:
+    def add(self, logit: np.ndarray, expected_dice: float) -> None:
         seen = ~np.isnan(logit)
         self._total[seen] += logit[seen]
         self._count += seen
+        self._expected.append(expected_dice)
 
-    def mean(self) -> np.ndarray:
+    def mean(self) -> WindowAnswer:
         with np.errstate(invalid="ignore"):
-            return self._total / self._count  # 0 / 0 is NaN
+            return WindowAnswer(self._total / self._count, float(np.mean(self._expected)))  # 0 / 0 is NaN
 
 
 class _EncodedPatches:
@@ -202,10 +226,23 @@ class _EncodedPatches:
         self._image = image
         self._kept: dict[tuple[int, ...], Any] = {}
 
-    def answer(self, label_head: int) -> Callable[[tuple[int, ...], Tensor], Tensor]:
-        """What ``grow`` asks, for one label."""
+    def answer(
+        self, label_head: int, ratings: list[tuple[int, float]] | None = None
+    ) -> Callable[[tuple[int, ...], Tensor], Tensor]:
+        """What ``grow`` asks, for one label; of each patch notes its mask's voxels and the Dice expected of it."""
         prompt = self._network.label_prompt(label_head, self._image.device)
-        return lambda start, clicks: self._network.decode(self._encoded(start), clicks[None], **prompt)[0]
+
+        def decode(start: tuple[int, ...], clicks: Tensor) -> Tensor:
+            if ratings is None:
+                return self._network.decode(self._encoded(start), clicks[None], **prompt)[0]
+            signs = torch.ones_like(clicks[None, :, 0])
+            (logits,), expected = self._network.decode_and_rate(
+                self._encoded(start), clicks[None], point_labels=signs, **prompt
+            )
+            ratings.append((int((logits[1] > logits[0]).sum()), float(expected[0])))
+            return logits
+
+        return decode
 
     def _encoded(self, start: tuple[int, ...]) -> Any:
         encoded = self._kept.pop(start, None)

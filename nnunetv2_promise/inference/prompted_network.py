@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnunetv2_promise.inference.correctable_mask import correct_window
+from nnunetv2_promise.inference.correction_code import decode_corrections
 from nnunetv2_promise.inference.growth import segment_window
 from nnunetv2_promise.inference.mirroring import mean_over_mirrors
 from nnunetv2_promise.inference.tile_code import VOTE_CHANNELS, decode_channel, encode_vote
@@ -42,13 +44,25 @@ class PromptedNetwork(nn.Module):
             takes ``label_index``, (B,) long, the label that is clicked.
         patch_size: (D, H, W) that ``network`` takes.
         heads: Background and every foreground label.
+        image_channels: Channels of the image; those of the prompts come after them.
+        one_component: Whether the first answer to clicks that correct is the component that was clicked.
     """
 
-    def __init__(self, network: nn.Module, *, patch_size: Sequence[int], heads: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        patch_size: Sequence[int],
+        heads: int,
+        image_channels: int = 1,
+        one_component: bool = False,
+    ) -> None:
         super().__init__()
         self.network: Any = network
         self.patch_size = tuple(patch_size)
         self.heads = heads
+        self.image_channels = image_channels
+        self.one_component = one_component
 
     def forward(
         self,
@@ -61,7 +75,7 @@ class PromptedNetwork(nn.Module):
         """Segment patches, or answer for a tile of nnU-Net's sliding window.
 
         Args:
-            image: (B, C, D, H, W) patches; without points (1, C + 1, D, H, W), a tile with its prompt channel.
+            image: (B, C, D, H, W) patches; without points (1, C + K, D, H, W), a tile with its K prompt channels.
             point_coords: (B, N, 3) voxels in array axis order, or None.
             rounds: What to do with the network and the encoded patches, instead of decoding them once. Training with
                 corrections decodes them several times, all of it within this one forward pass as DDP wants it.
@@ -123,8 +137,21 @@ class PromptedNetwork(nn.Module):
 
     @torch.compiler.disable
     def _answer_tile(self, tile: Tensor) -> Tensor:
-        prompt = decode_channel(tile[-1], self.heads)
+        image, code = tile[: self.image_channels], tile[self.image_channels]
+        prompt = decode_channel(code, self.heads)
         if prompt is None:
             return tile.new_zeros((VOTE_CHANNELS, *tile.shape[1:]))
         label_head, points = prompt
-        return encode_vote(self.segment_window(tile[:-1], points, label_head))
+        corrections = decode_corrections(tile[self.image_channels + 1 :])
+        if corrections is None:
+            return encode_vote(self.segment_window(image, points, label_head))
+        corrected = correct_window(
+            self,
+            image.cpu().numpy(),
+            corrections.interactions,
+            label_head=label_head,
+            window_size=tile.shape[1:],
+            previous_mask=corrections.previous_mask,
+            one_component=self.one_component,
+        )
+        return encode_vote(torch.from_numpy(corrected.logits).to(tile.device))

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import ImageGeometry, check_inside, nearest_voxel
-from nnunetv2_promise.inference.correctable_mask import CorrectableMask, PatchMemory
+from nnunetv2_promise.inference.correctable_mask import CorrectableMask
 from nnunetv2_promise.inference.growth import BACKGROUND_LOGIT
 from nnunetv2_promise.inference.image_grids import PreprocessedGrid
 from nnunetv2_promise.inference.model_folder import open_model_folder
+from nnunetv2_promise.inference.patch_memory import PatchMemory
 from nnunetv2_promise.inference.prompted_model import PromptedModel
 from nnunetv2_promise.prompts.schema import foreground_labels, resolve_label
+from nnunetv2_promise.prompts.scribbles import scribble_clicks
 
-SCRIBBLE_CLICKS = 10
 _NO_IMAGE = "No image is set; call set_image first."
 
 
@@ -37,7 +38,7 @@ class InteractiveSession:
         device: ``"cpu"``, ``"cuda"``, ...; a GPU where there is one, if None.
 
     Raises:
-        UserError: If the folder is no complete model that takes prompts.
+        UserError: If the folder is not a complete model that takes prompts.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class InteractiveSession:
         return self._click([point_xyz], positive=positive)
 
     def add_scribble(self, points_xyz: Sequence[Sequence[float]], *, positive: bool = True) -> NDArray[np.bool_]:
-        """Draw a line; up to ten of its points, evenly spaced, count as clicks made at once.
+        """Draw a line; up to ten places on it, evenly spaced, count as clicks made at once.
 
         Args:
             points_xyz: (n, 3), voxels (x, y, z) that the line runs through.
@@ -153,8 +154,7 @@ class InteractiveSession:
         """
         if not len(points_xyz):
             raise UserError("The scribble has no point; draw at least one.")
-        chosen = np.unique(np.linspace(0, len(points_xyz) - 1, SCRIBBLE_CLICKS).round().astype(int))
-        return self._click([points_xyz[index] for index in chosen], positive=positive)
+        return self._click(scribble_clicks(points_xyz).tolist(), positive=positive)
 
     def add_box(self, corners_xyz: Sequence[float]) -> NDArray[np.bool_]:
         """Refused: ProMISe is a model of clicks.

@@ -44,6 +44,7 @@ class WindowCutter:
     Attributes:
         shape: (D, H, W) of the scan, in nnU-Net's axis order.
         spacing_mm: Of the scan, in that order.
+        bounds: Half-open box of the scan that holds more than zeros.
     """
 
     def __init__(
@@ -71,13 +72,21 @@ class WindowCutter:
 
     def in_padding(self, prompt: VoxelPrompt) -> bool:
         """Whether every click lies in the zeros around the scan's content, where there is nothing to segment."""
-        voxels = nearest_voxel(prompt.points_zyx[:, self._transpose], self.shape)
+        voxels = nearest_voxel(self.points(prompt), self.shape)
         low, high = np.array(self.bounds).T
         return not ((voxels >= low) & (voxels < high)).all(1).any()
 
+    def in_axis_order(self, mask_zyx: np.ndarray) -> np.ndarray:
+        """A (z, y, x) mask of the scan in nnU-Net's axis order."""
+        return mask_zyx.transpose(self._transpose)
+
+    def points(self, prompt: VoxelPrompt) -> np.ndarray:
+        """(n, 3) float, the clicks of a prompt in nnU-Net's axis order."""
+        return prompt.points_zyx[:, self._transpose]
+
     def clicks(self, prompt: VoxelPrompt) -> np.ndarray:
         """(n, 3) int64, the voxels of the scan that a prompt clicks on, in nnU-Net's axis order."""
-        return nearest_voxel(prompt.points_zyx[:, self._transpose], self.shape)
+        return nearest_voxel(self.points(prompt), self.shape)
 
     def groups(self, prompt: VoxelPrompt, size: Sequence[int]) -> list[np.ndarray]:
         """The clicks of a prompt, split into groups that each fit a window of the given size.
@@ -85,7 +94,7 @@ class WindowCutter:
         Returns:
             (n, 3) float each, in nnU-Net's axis order.
         """
-        return group_points(prompt.points_zyx[:, self._transpose], self.extent(np.array(size) - 1))
+        return group_points(self.points(prompt), self.extent(np.array(size) - 1))
 
     def extent(self, size: Sequence[int] | np.ndarray) -> np.ndarray:
         """(3,) float, edge lengths of a (D, H, W) box of the network's grid in voxels of the scan."""
@@ -94,7 +103,7 @@ class WindowCutter:
     def in_window(self, prompt: VoxelPrompt, window: Window) -> list[tuple[int, ...]]:
         """The clicks of a prompt as voxels of a window; those beyond its edge are moved to it."""
         return window_voxels(
-            to_resampled(prompt.points_zyx[:, self._transpose], window.box, window.resampled_shape),
+            to_resampled(self.points(prompt), window.box, window.resampled_shape),
             window.start,
             window.size,
         )
@@ -139,18 +148,11 @@ class WindowCutter:
         edges = [[start, start + length] for start, length in zip(window.start, size, strict=True)]
         return window, crop_and_pad_nd(resampled, edges, 0)
 
-    def cut_around_all(self, prompt: VoxelPrompt, size: Sequence[int]) -> tuple[Window, np.ndarray]:
-        """As ``cut``, one window that holds a window of the given size around each click."""
-        points = prompt.points_zyx[:, self._transpose]
-        apart = np.ceil(np.ptp(points, axis=0) / self.extent((1, 1, 1))).astype(int)
-        room = self._limited(np.array(size) + apart + 2, size)  # clicks and windows are rounded to whole voxels
-        return self.cut(points, room.tolist(), label_head=prompt.label_head, name=prompt.name)
-
     def enlarged(self, size: Sequence[int], axes: np.ndarray) -> np.ndarray:
         """A window's size, half as much again along the axes that are marked."""
-        return self._limited(np.where(axes, np.array(size) * 3 // 2, size), size)
+        return self.limited(np.where(axes, np.array(size) * 3 // 2, size), size)
 
-    def _limited(self, larger: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    def limited(self, larger: np.ndarray, size: Sequence[int]) -> np.ndarray:
         """No larger than the scan where windows stay inside: patches in them must not see what lies beyond."""
         if not self._inside:
             return larger

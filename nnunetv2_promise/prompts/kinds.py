@@ -37,13 +37,13 @@ def require_kinds(prompt_file: PromptFile, taken: Collection[str], *, model: str
         for number, prompt in enumerate(prompts, start=1):
             refused = [name for kind, name in KINDS.items() if kind in kinds_of(prompt) and kind not in taken]
             if refused:
-                known = " and ".join(name for kind, name in KINDS.items() if kind in taken)
                 raise UserError(
                     f"Prompt file {prompt_file.path}, case {case!r}, object {number} has {' and '.join(refused)}, but "
-                    f"{model} takes {known} only; remove the rest or use a model that takes it."
+                    f"{model} takes {listed_kinds(taken)} only; remove the rest or use a model that takes it."
                 )
 
 
-def require_points_only(prompt_file: PromptFile, *, model: str) -> None:
-    """Refuse everything but clicks on the objects; see ``require_kinds``."""
-    require_kinds(prompt_file, ("points",), model=model)
+def listed_kinds(taken: Collection[str]) -> str:
+    """Kinds of prompts in words, such as ``points, negative points and scribbles``."""
+    *most, last = [name for kind, name in KINDS.items() if kind in taken] or ["nothing"]
+    return f"{', '.join(most)} and {last}" if most else last

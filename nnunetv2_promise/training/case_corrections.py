@@ -12,7 +12,8 @@ from torch import distributed
 
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.images.objects import Object, find_objects
-from nnunetv2_promise.inference.correctable_mask import CorrectableMask, PatchMemory
+from nnunetv2_promise.inference.correctable_mask import CorrectableMask
+from nnunetv2_promise.inference.patch_memory import PatchMemory
 from nnunetv2_promise.planning.prompt_settings import PromptSettings
 from nnunetv2_promise.prompts.corrections import next_click
 from nnunetv2_promise.training.case_shares import in_step, share_of_process

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.inference.correctable_mask import CorrectableMask, PatchMemory
+from nnunetv2_promise.inference.correctable_mask import CorrectableMask
+from nnunetv2_promise.inference.patch_memory import PatchMemory
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 
 PATCH = (8, 8, 8)

@@ -14,8 +14,11 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.case_prompts import prompts_of_image
+from nnunetv2_promise.inference.case_segmentation import segment_case
 from nnunetv2_promise.inference.configuration import follow_prompts
 from nnunetv2_promise.inference.preprocessor import PromptPreprocessor
+from nnunetv2_promise.inference.prompted_model import PromptedModel
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, Prompt, save_prompt_file
 
@@ -255,3 +258,78 @@ def test_nnunets_functions_for_arrays_name_the_right_call() -> None:
     made = predictor([0, 1, 2])
     with pytest.raises(UserError, match=r"nnunetv2_promise\.segment"):
         made.predict_single_npy_array(np.zeros((1, *PATCH), np.float32), {"spacing": list(SPACING_ZYX_MM)})
+
+
+class CorrectingBalls(BallNetwork):
+    """A ball around each positive click is added to the mask so far, one around each negative click taken away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.corrections = object()
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+    def decode_and_rate(
+        self, image: torch.Tensor, coords: torch.Tensor, *, point_labels: torch.Tensor, **prompt: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logit = prompt.get("previous_logits", torch.full((1, 1, *image.shape[2:]), -30.0))[0, 0]
+        for coord, positive in zip(coords[0], point_labels[0], strict=True):
+            near = self(image, coord[None, None])[0, 1]
+            logit = torch.maximum(logit, near) if positive else torch.minimum(logit, -near)
+        return torch.stack([torch.zeros_like(logit), logit])[None], torch.ones(1)
+
+
+@pytest.mark.parametrize("mirror_axes", [None, (0, 1, 2)])
+def test_stock_prediction_corrects_as_ours_does(tmp_path: Path, mirror_axes: tuple[int, ...] | None) -> None:
+    """Clicks of both signs, a scribble, and a previous mask; beside an object with one click."""
+    image = oblique_image((58, 50, 44), (1.3, 1.0, 1.8), left_handed=False)
+    before = np.zeros(image.GetSize()[::-1], np.uint8)
+    before[12:20, 30:40, 38:46] = 1
+    mask = sitk.GetImageFromArray(before)
+    mask.CopyInformation(image)
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "in" / "case_0000.nii.gz"))
+    sitk.WriteImage(mask, str(tmp_path / "before.nii.gz"))
+    prompts = [
+        Prompt("tumour", ((12, 12, 12), (16, 16, 14)), negative_points=((15, 12, 12),), order="+-+"),
+        Prompt("cyst", scribbles=(((38, 10, 30), (43, 12, 30)),), negative_points=((46, 12, 31),)),
+        Prompt("tumour", negative_points=((40, 36, 15),), previous_mask="../before.nii.gz"),
+        Prompt("tumour", ((15, 40, 35),)),
+    ]
+    save_prompt_file(tmp_path / "in" / "prompts.json", {"case": prompts}, coordinates="voxel")
+    kinds = ("points", "negative_points", "scribbles", "previous_mask")
+    manager = PlansManager(plans([2, 0, 1]))
+    configuration = manager.get_configuration("3d_fullres")
+    own = PromptedModel(
+        PromptedNetwork(CorrectingBalls(), patch_size=PATCH, heads=3, one_component=True), [], manager, configuration, DATASET,
+        mirror_axes or (),
+    )  # fmt: skip
+    files = [tmp_path / "in" / "case_0000.nii.gz"]
+    located = prompts_of_image(files, DATASET, manager, configuration, kinds)
+    array = sitk.GetArrayFromImage(image)[None].astype(np.float32)
+    expected = segment_case(own, array, {"spacing": image.GetSpacing()[::-1]}, located).labels
+    follow_prompts(manager, configuration, kinds)
+    stock = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, use_mirroring=mirror_axes is not None)
+    stock.manual_initialization(own.network, manager, configuration, [{}], DATASET, "x", mirror_axes)
+    stock.list_of_parameters = [own.network.state_dict()]
+    found = sitk.GetArrayFromImage(run(stock, tmp_path / "in", tmp_path / "out"))
+    assert set(np.unique(expected)) == {0, 1, 2}
+    assert expected[before > 0].any()
+    assert (found != expected).mean() < 1e-3  # sums in float16: only logits next to zero may flip
+
+
+def test_stock_prediction_names_our_command_where_corrections_need_more_than_a_window(tmp_path: Path) -> None:
+    image = oblique_image((90, 50, 40), (1.3, 1.0, 1.8), left_handed=False)
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "in" / "case_0000.nii.gz"))
+    far = [Prompt("tumour", ((10, 12, 12), (70, 16, 14)))]
+    save_prompt_file(tmp_path / "in" / "prompts.json", {"case": far}, coordinates="voxel")
+    manager = PlansManager(plans([0, 1, 2]))
+    configuration = manager.get_configuration("3d_fullres")
+    follow_prompts(manager, configuration, ("points", "negative_points"))
+    with pytest.raises(UserError, match=r"Case 'case', object 1 .* use nnUNetv2_promise_predict"):
+        PromptPreprocessor(verbose=False).run_case(
+            [str(tmp_path / "in" / "case_0000.nii.gz")], None, manager, configuration, DATASET
+        )

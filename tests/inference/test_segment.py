@@ -113,9 +113,58 @@ def test_a_model_that_corrects_takes_clicks_in_their_order(
     assert made.network.network.encodings < 20
 
 
+@pytest.mark.parametrize("mirror_axes", [(), (1, 2)])
+def test_previous_mask_is_corrected_and_kept_elsewhere(mirror_axes: tuple[int, ...]) -> None:
+    """One part of the mask lies in the window around the click, the other one far away from it."""
+    made = model(CorrectingBall())
+    made._mirror_axes = mirror_axes
+    before = np.zeros(SHAPE, bool)
+    before[8:16, 8:16, 8:16] = True
+    before[30:36, 36:44, 44:52] = True
+    wrong = Prompt(label="tumour", negative_points=((8, 12, 12),))
+    (mask,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [wrong], previous_masks=[before])
+    expected = before & (ball((8, 12, 12)) > RADIUS_MM)
+    assert expected.sum() < before.sum()
+    away = np.abs(ball((8, 12, 12)) - RADIUS_MM) > 1.8
+    np.testing.assert_array_equal(mask[away], expected[away])
+
+
+def test_scribble_is_its_places_clicked_at_once() -> None:
+    made = model(CorrectingBall())
+    line = ((14, 14, 14), (14, 22, 14))
+    drawn = Prompt(label="tumour", scribbles=(line,))
+    (mask,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [drawn])
+    distance = np.min([ball((14, y, 14)) for y in range(14, 23)], axis=0)
+    assert mask[distance < RADIUS_MM - 1.8].all()
+    assert not mask[distance > RADIUS_MM + 1.8].any()
+    (plain,) = nnunetv2_promise.segment(model(), image(), SPACING_ZYX_MM[::-1], [drawn])
+    np.testing.assert_array_equal(plain, mask)
+
+
+def test_expected_dice_is_that_of_models_that_correct() -> None:
+    one, two = voxel_prompt((20, 24, 28)), VoxelPrompt(1, np.array([[20.0, 24, 28], [21, 24, 28]]))
+    found = segment_case(model(CorrectingBall()), image()[None], PROPERTIES, [one, two]).objects
+    assert [item.expected_dice for item in found] == [1, 1]
+    assert np.isnan(segment_case(model(), image()[None], PROPERTIES, [one]).objects[0].expected_dice)
+
+
+def test_previous_masks_that_do_not_fit_are_one_sentence() -> None:
+    click = Prompt(label=1, points=((5, 5, 5),))
+    mask = np.zeros(SHAPE, bool)
+    for made, prompt, masks, sentence in (
+        (model(), click, [mask], "click 1 has a previous mask, but this model takes points and scribbles only"),
+        (model(CorrectingBall()), click, [mask[1:]], "must share one grid"),
+        (model(CorrectingBall()), click, [], "one for each object"),
+        (model(CorrectingBall()), Prompt(1, ((5, 5, 5),), previous_mask="m.nii.gz"), None, "as previous_masks="),
+        (model(CorrectingBall()), Prompt(1, box=(1, 1, 1, 4, 4, 4)), None, "click 1 has a box"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            nnunetv2_promise.segment(made, image(), (1, 1, 1), [prompt], previous_masks=masks)
+
+
 def test_a_plain_model_refuses_clicks_that_correct() -> None:
     prompt = Prompt(label="tumour", points=((14, 14, 14),), negative_points=((18, 14, 14),))
-    with pytest.raises(UserError, match="click 1 has negative points, but this model takes points only"):
+    with pytest.raises(UserError, match="click 1 has negative points, but this model takes points and scribbles only"):
         nnunetv2_promise.segment(model(), image(), SPACING_ZYX_MM[::-1], [prompt])
     prompt = Prompt(label="tumour", points=(), negative_points=((18, 14, 14),))
     with pytest.raises(UserError, match="first click is negative"):
@@ -257,7 +306,7 @@ def test_fold_that_did_not_look_has_no_vote() -> None:
     )
     window = np.full((1, 8, 8, 32), -1, np.float32)
     window[0, 2:6, 2:6, 4:28] = 1
-    (logit,) = made.answer(window, [WindowPrompt(1, [(4, 4, 16)])])
+    ((logit, _),) = made.answer(window, [WindowPrompt(1, [(4, 4, 16)])])
     # Two folds grow along the whole object; the third stays in its first patch and must not veto what is beyond.
     assert (logit[2:6, 2:6, 4:28] > 0).all()
     assert logit[3, 3, 25] == pytest.approx(10)

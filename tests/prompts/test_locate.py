@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import ImageGeometry
-from nnunetv2_promise.prompts.kinds import KINDS, require_kinds, require_points_only
+from nnunetv2_promise.prompts.kinds import KINDS, listed_kinds, require_kinds
 from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case, read_previous_mask
 from nnunetv2_promise.prompts.schema import Point, Prompt, PromptFile, save_prompt_file
 
@@ -126,12 +126,18 @@ KIND_EXAMPLES = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_require_points_only_refuses_each_other_kind(kind: str) -> None:
+def test_a_model_of_points_refuses_each_other_kind(kind: str) -> None:
     prompts = PromptFile(Path("p.json"), "voxel", {"z": (KIND_EXAMPLES["points"], KIND_EXAMPLES[kind])})
     if kind == "points":
-        require_points_only(prompts, model="ThisTrainer")
+        require_kinds(prompts, ["points"], model="ThisTrainer")
         return
     expected = f"^Prompt file p.json, case 'z', object 2 has {KINDS[kind]}, but ThisTrainer takes points only; remove"
     with pytest.raises(UserError, match=expected):
-        require_points_only(prompts, model="ThisTrainer")
+        require_kinds(prompts, ["points"], model="ThisTrainer")
     require_kinds(prompts, ["points", kind], model="ThisTrainer")
+
+
+def test_kinds_are_listed_in_words() -> None:
+    assert listed_kinds(["points"]) == "points"
+    assert listed_kinds(["previous_mask", "points", "scribbles"]) == "points, scribbles and a previous mask"
+    assert listed_kinds([]) == "nothing"
