@@ -7,10 +7,9 @@ import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,10 +18,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.files import atomic_path, read_json, write_json
+from nnunetv2_promise.files import read_json, write_json
 from nnunetv2_promise.images.folders import find_cases
-from nnunetv2_promise.images.reading import check_stored_voxels, read_geometry
-from nnunetv2_promise.inference.case_prompts import SUPPORTED_READERS
+from nnunetv2_promise.images.geometry import nearest_voxel
+from nnunetv2_promise.images.objects import crop_to_object
+from nnunetv2_promise.images.reading import check_stored_voxels
+from nnunetv2_promise.inference.case_output import CaseWriter, OutputFolder
+from nnunetv2_promise.inference.case_prompts import VoxelPrompt
+from nnunetv2_promise.inference.case_segmentation import CaseMasks, ObjectMask
+from nnunetv2_promise.inference.engine_prompts import ClickedObject, clicked_objects, kinds_taken
+from nnunetv2_promise.inference.object_faults import describe, faults, holds
 from nnunetv2_promise.inference.predict import PredictionRequest
 from nnunetv2_promise.planning.nninteractive_folder import (
     NNInteractiveFolder,
@@ -30,28 +35,13 @@ from nnunetv2_promise.planning.nninteractive_folder import (
     read_nninteractive_folder,
 )
 from nnunetv2_promise.prompts.kinds import require_kinds
-from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case, read_previous_mask
-from nnunetv2_promise.prompts.schema import PromptFile, foreground_labels, load_prompt_file, prompt_file_for
+from nnunetv2_promise.prompts.locate import LocatedPrompt, read_previous_mask
+from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, prompt_file_for
 
 if TYPE_CHECKING:
     from nnInteractive.inference.inference_session import nnInteractiveInferenceSession
 
 logger = logging.getLogger(__name__)
-
-LARGEST_LABEL = 255
-
-
-@dataclass(frozen=True)
-class ClickedObject:
-    """What the engine is asked for.
-
-    Attributes:
-        label: Value in the label map.
-        located: The object's prompts in the image.
-    """
-
-    label: int
-    located: LocatedPrompt
 
 
 def runs_in_engine(folder: Path | None) -> bool:
@@ -84,55 +74,16 @@ def predict_in_engine(request: PredictionRequest) -> list[Path]:
     require_kinds(prompt_file, kinds_taken(folder.inference_info), model=str(folder.path))
     cases = {case: clicked_objects(prompt_file, case, files, folder) for case, files in images.items()}
     _refuse_unknown_cases(prompt_file, images)
-    masks = {case: request.output / f"{case}{folder.dataset_json['file_ending']}" for case in cases}
-    todo = [case for case in cases if not (request.continue_prediction and masks[case].is_file())]
+    output = OutputFolder(request.output, folder.dataset_json["file_ending"], instances=request.instances)
+    todo = [case for case in cases if not (request.continue_prediction and output.is_complete(case))]
     if todo:
-        _run(request, folder, {masks[case]: (images[case], cases[case]) for case in todo})
+        _run(request, folder, output, {case: (images[case], cases[case]) for case in todo})
+    if output.instances:
+        output.write_table(list(cases))
     write_json(folder.dataset_json, request.output / "dataset.json")
     write_json(folder.plans, request.output / "plans.json")
     logger.info("%d masks in %s", len(cases), request.output)
-    return list(masks.values())
-
-
-def kinds_taken(inference_info: Mapping[str, Any]) -> list[str]:
-    """The kinds of prompts that a model takes; keys of ``prompts.kinds.KINDS``. A missing entry counts as true."""
-    supported = inference_info.get("supported_interactions", {})
-    kinds = ["points", "negative_points"] if supported.get("points", True) else []
-    kinds += ["box"] if supported.get("bbox2d", True) or supported.get("bbox3d", False) else []
-    kinds += ["scribbles"] if supported.get("scribble", True) else []
-    return kinds + (["previous_mask"] if inference_info.get("supports_initial_label", True) else [])
-
-
-def clicked_objects(
-    prompt_file: PromptFile, case: str, files: Sequence[Path], folder: NNInteractiveFolder
-) -> list[ClickedObject]:
-    """The objects of a case, located in its image.
-
-    A label's name is looked up in the model's ``dataset.json``; a number is taken as it is, since the labels of
-    nnInteractive's own models mean nothing.
-
-    Raises:
-        UserError: If the case is not listed, a name is unknown, or a prompt lies outside of the image.
-    """
-    reader = folder.plans["image_reader_writer"]
-    if reader not in SUPPORTED_READERS:
-        raise UserError(
-            f"{folder.path / 'plans.json'}: images are read with {reader}, which changes the order of voxels; models "
-            f"need one of {', '.join(SUPPORTED_READERS)}."
-        )
-    located = locate_case(prompt_file, case, read_geometry(files[0]), labels=None)
-    known = foreground_labels(folder.dataset_json["labels"])
-    objects = []
-    for number, (prompt, place) in enumerate(zip(prompt_file.cases[case], located, strict=True), start=1):
-        value = known.get(prompt.label) if isinstance(prompt.label, str) else prompt.label
-        if value is None or value > LARGEST_LABEL:
-            listed = ", ".join(map(repr, list(known)[:10])) or "none"
-            raise UserError(
-                f"Prompt file {prompt_file.path}, case {case!r}, object {number}: label {prompt.label!r} is unknown; "
-                f"use a label of the model ({listed}) or a number from 1 to {LARGEST_LABEL}."
-            )
-        objects.append(ClickedObject(value, place))
-    return objects
+    return [output.mask(case) for case in cases]
 
 
 def segment_objects(
@@ -163,12 +114,12 @@ def _show(session: nnInteractiveInferenceSession, prompt: LocatedPrompt, shape: 
     if prompt.previous_mask is not None:
         session.add_initial_seg_interaction(read_previous_mask(prompt.previous_mask).astype(np.uint8))
     if prompt.box_zyx is not None:
-        low, high = np.round(prompt.box_zyx).astype(int).tolist()
+        low, high = nearest_voxel(prompt.box_zyx, shape).tolist()
         session.add_bbox_interaction([[a, b + 1] for a, b in zip(low, high, strict=True)], True)
     for scribble in prompt.scribbles_zyx:
         session.add_scribble_interaction(draw_scribble(scribble, shape), True)
     clicks, positive = prompt.clicks_zyx()
-    for point, sign in zip(np.round(clicks).astype(int).tolist(), positive.tolist(), strict=True):
+    for point, sign in zip(nearest_voxel(clicks, shape).tolist(), positive.tolist(), strict=True):
         session.add_point_interaction(tuple(point), sign)
 
 
@@ -229,30 +180,59 @@ def open_engine(folder: NNInteractiveFolder, device: str) -> nnInteractiveInfere
 def _run(
     request: PredictionRequest,
     folder: NNInteractiveFolder,
-    cases: Mapping[Path, tuple[Sequence[Path], list[ClickedObject]]],
+    output: OutputFolder,
+    cases: Mapping[str, tuple[Sequence[Path], list[ClickedObject]]],
 ) -> None:
     """Segment cases and write their masks, each when it is complete."""
     reader_writer = PlansManager(folder.plans).image_reader_writer_class()
     with contextlib.redirect_stdout(io.StringIO()):  # the engine prints a page for each click
         session = open_engine(folder, request.device)
-    for target, (files, objects) in tqdm(cases.items(), desc="Predicting", unit="case"):
-        for file in files:
-            check_stored_voxels(file)
-        image, properties = reader_writer.read_images([str(file) for file in files])
-        if not image.any():
-            raise UserError(f"{files[0]}: every voxel is 0, so there is nothing to segment; restore the image.")
-        with contextlib.redirect_stdout(io.StringIO()):
-            masks = segment_objects(session, image, objects)
-        with atomic_path(target) as temporary:
-            reader_writer.write_seg(label_map(masks, objects, image.shape[1:]), str(temporary), properties)
-            check_stored_voxels(temporary)  # ITK says nothing when a full disk cuts a mask off
+    with CaseWriter(output, reader_writer) as writer:
+        for case, (files, objects) in tqdm(cases.items(), desc="Predicting", unit="case"):
+            for file in files:
+                check_stored_voxels(file)
+            image, properties = reader_writer.read_images([str(file) for file in files])
+            if not image.any():
+                raise UserError(f"{files[0]}: every voxel is 0, so there is nothing to segment; restore the image.")
+            with contextlib.redirect_stdout(io.StringIO()):
+                masks = segment_objects(session, image, objects)
+            writer.write(
+                case, case_masks(case, masks, objects, image.shape[1:]), properties, folder.dataset_json["labels"]
+            )
+
+
+def case_masks(
+    case: str, masks: Sequence[NDArray[np.bool_]], objects: Sequence[ClickedObject], shape: Sequence[int]
+) -> CaseMasks:
+    """The masks of a case as our own models give them; says which of them look wrong.
+
+    The engine gives masks only, so that there are no probabilities.
+
+    Args:
+        case: Its name.
+        masks: (D, H, W) for each object.
+        objects: The objects.
+        shape: (D, H, W) of the image.
+    """
+    found = []
+    for number, (mask, item) in enumerate(zip(masks, objects, strict=True), start=1):
+        clicks, positive = item.located.clicks_zyx()
+        name = f"Case {case!r}, object {number} ({item.label})"
+        prompt = VoxelPrompt(item.label, clicks, name=name, positive=positive)
+        holds_click = holds(mask, nearest_voxel(clicks[positive], shape))
+        problems = faults(empty=not mask.any(), holds_click=holds_click, cut=False)
+        if problems:
+            logger.warning(describe(name, problems))
+        place = crop_to_object(mask, label=item.label)
+        found.append(ObjectMask(prompt, place, float("nan"), holds_click=holds_click, touches_edge=False))
+    return CaseMasks(label_map(masks, objects, shape), None, found)
 
 
 def label_map(
     masks: Sequence[NDArray[np.bool_]], objects: Sequence[ClickedObject], shape: Sequence[int]
 ) -> NDArray[np.uint8]:
     """One label map (D, H, W); a voxel of several objects belongs to the first."""
-    labels = np.zeros(shape, np.uint8)
+    labels = np.zeros(tuple(shape), np.uint8)
     for mask, item in zip(masks, objects, strict=True):
         labels[mask & (labels == 0)] = item.label
     return labels

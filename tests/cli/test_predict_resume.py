@@ -156,6 +156,7 @@ def test_continuing_makes_the_files_that_were_not_asked_for_before(many: Path, t
     table = pd.read_csv(output / "objects.csv")
     assert list(table["case"]) == [f"case_{number}" for number in range(8) for _ in PROMPTS]
     assert list(table["label"][:2]) == ["organ", "cancer"]
+    assert table["expected_dice"].isna().all()  # the model expects nothing
     spacing = sitk.ReadImage(str(many / "case_0_0000.nii.gz")).GetSpacing()
     for row in table.itertuples():
         mask = sitk.GetArrayFromImage(sitk.ReadImage(str(output / row.file)))

@@ -7,20 +7,18 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from clickable_workspace import Clickable
 
 from nnunetv2_promise.cli.predict import main
-from nnunetv2_promise.inference.nninteractive_batch import (
-    ClickedObject,
-    draw_scribble,
-    kinds_taken,
-    label_map,
-    segment_objects,
-)
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference.engine_prompts import ClickedObject, clicked_objects, kinds_taken
+from nnunetv2_promise.inference.nninteractive_batch import draw_scribble, label_map, segment_objects
+from nnunetv2_promise.planning.nninteractive_folder import read_nninteractive_folder
 from nnunetv2_promise.prompts.locate import LocatedPrompt
-from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
+from nnunetv2_promise.prompts.schema import Prompt, PromptFile, save_prompt_file
 
 
 class _Engine:
@@ -115,6 +113,20 @@ def test_a_missing_capability_counts_as_one_that_is_there(info: dict, kinds: lis
     assert kinds_taken(info) == kinds
 
 
+def test_a_deep_box_is_refused_by_a_model_of_flat_ones(clickable: Clickable):
+    """As nnInteractive's published model is one."""
+    folder = read_nninteractive_folder(clickable.model)
+    folder.inference_info["supported_interactions"] = {"bbox2d": True, "bbox3d": False}
+    image = min(clickable.workspace.images.glob("*_0000.nii.gz"))
+    for box, deep in (((1, 1, 1, 4, 4, 4), True), ((1, 1, 2, 4, 4, 2.3), False)):
+        file = PromptFile(Path("p.json"), "voxel", {"a": (Prompt(1, box=box),)})
+        if deep:
+            with pytest.raises(UserError, match=r"case 'a', object 1, field 'box': .* in one slice only"):
+                clicked_objects(file, "a", [image], folder)
+        else:
+            assert len(clicked_objects(file, "a", [image], folder)) == 1
+
+
 @pytest.fixture
 def clicks(clickable: Clickable, tmp_path: Path) -> Path:
     """Two objects in each test image, the first one corrected by a negative click."""
@@ -134,7 +146,15 @@ def _command(clickable: Clickable, clicks: Path, output: Path, model: Path | Non
 
 def test_predict_runs_a_folder_through_the_engine(clickable: Clickable, clicks: Path, tmp_path: Path):
     output = tmp_path / "masks"
-    assert main(_command(clickable, clicks, output)) == 0
+    assert main([*_command(clickable, clicks, output), "--instances"]) == 0
+    table = pd.read_csv(output / "objects.csv")
+    assert list(table["label"]) == ["organ", "cancer"] * 2
+    assert table[["mean_probability", "expected_dice"]].isna().all(axis=None)  # the engine gives masks only
+    for row in table.itertuples():
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(output / row.file))) > 0
+        x, y, z = ((6, 6, 4), (14, 12, 8))[row.object - 1]
+        assert row.holds_click == mask[z, y, x]
+        assert (row.volume_ml > 0) == mask.any()
     for image in clickable.workspace.images.glob("*_0000.nii.gz"):
         case = image.name[: -len("_0000.nii.gz")]
         mask, scan = sitk.ReadImage(str(output / f"{case}.nii.gz")), sitk.ReadImage(str(image))

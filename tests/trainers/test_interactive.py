@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
@@ -13,8 +15,7 @@ from commands import DATASET_ID, PLANS, Workspace
 
 from nnunetv2_promise import InteractiveSession
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.images.reading import read_geometry
-from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
+from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, Prompt, save_prompt_file
 
 TRAINER = "ProMISeInteractiveTrainer_1epoch"
 
@@ -79,23 +80,46 @@ def test_plain_model_refuses_a_negative_click(correcting: Workspace) -> None:
         session.add_point([size // 2 for size in image.GetSize()], positive=False)
 
 
-def test_prediction_takes_negative_clicks_from_a_prompt_file(correcting: Workspace, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def corrections(correcting: Workspace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Prompt files for the test images: one click, clicks of both signs, and those with a mask and a scribble."""
+    folder = tmp_path_factory.mktemp("corrections")
     names = sorted(path.name[: -len("_0000.nii.gz")] for path in correcting.images.glob("*_0000.nii.gz"))
-    geometry = read_geometry(correcting.images / f"{names[0]}_0000.nii.gz")
-    x, y, z = (size // 2 for size in geometry.size_xyz)
+    image = sitk.ReadImage(str(correcting.images / f"{names[0]}_0000.nii.gz"))
+    x, y, z = (size // 2 for size in image.GetSize())
+    before = sitk.Cast(image * 0, sitk.sitkUInt8)
+    before[x - 2 : x + 3, y - 2 : y + 3, z - 2 : z + 3] = 1
+    sitk.WriteImage(before, str(folder / "before.nii.gz"))
     once = Prompt(label="organ", points=((x, y, z),))
-    corrected = once.with_click((x + 1, y, z), positive=False)
-    probabilities = []
-    for number, prompt in enumerate((once, corrected)):
-        file, output = tmp_path / f"prompts_{number}.json", tmp_path / f"masks_{number}"
-        save_prompt_file(file, {name: [prompt] for name in names}, coordinates="voxel")
-        done = correcting.run(
-            "nnUNetv2_promise_predict", "-i", correcting.images, "-o", output, "-d", DATASET_ID, "-tr", TRAINER,
-            "-p", PLANS, "-device", "cpu", "--prompts", file, "--save_probabilities",
-        )  # fmt: skip
-        assert done.returncode == 0
-        probabilities.append(np.load(output / f"{names[0]}.npz")["probabilities"])
-    assert np.abs(probabilities[1] - probabilities[0]).max() > 1e-4  # of an untrained network, whose masks are empty
+    signed = once.with_click((x + 1, y, z), positive=False).with_click((x - 1, y, z), positive=True)
+    masked = Prompt("cancer", negative_points=((x, y, z),), scribbles=(((x, y, z), (x, y + 2, z)),))
+    files = {"once": once, "signed": signed, "masked": replace(masked, previous_mask="before.nii.gz")}
+    for name, prompt in files.items():
+        save_prompt_file(folder / f"{name}.json", {names[0]: [prompt], names[1]: [once]}, coordinates="voxel")
+    return {name: folder / f"{name}.json" for name in files}
+
+
+def predict(workspace: Workspace, command: str, prompts: Path, output: Path, *more: str) -> np.ndarray:
+    """The first case's probabilities."""
+    model = ("-d", DATASET_ID, "-c", "3d_fullres", "-f", "0", "-tr", TRAINER, "-p", PLANS, "-device", "cpu")
+    workspace.run(
+        command, "-i", workspace.images, "-o", output, *model, "--save_probabilities", *more,
+        **{PROMPTS_VARIABLE: str(prompts)},
+    )  # fmt: skip
+    return np.load(min(output.glob("*.npz")))["probabilities"]
+
+
+@pytest.mark.parametrize("kind", ["signed", "masked"])
+def test_stock_and_own_prediction_correct_alike(
+    correcting: Workspace, corrections: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    own = predict(correcting, "nnUNetv2_promise_predict", corrections[kind], tmp_path / "own", "--instances")
+    stock = predict(correcting, "nnUNetv2_predict", corrections[kind], tmp_path / "stock", "-npp", "1", "-nps", "1")
+    np.testing.assert_allclose(stock, own, atol=2e-2)  # the stock command sums in float16
+    once = predict(correcting, "nnUNetv2_promise_predict", corrections["once"], tmp_path / "once")
+    assert np.abs(own - once).max() > 5e-2
+    table = pd.read_csv(tmp_path / "own" / "objects.csv")
+    assert table["expected_dice"].between(0, 1).all()
 
 
 def test_checkpoint_holds_the_parts_that_correct(correcting: Workspace) -> None:
