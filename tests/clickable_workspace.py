@@ -58,8 +58,7 @@ def train_small(workspace: Workspace, trainer: str, *options: str | Path, minute
 
 
 def make_clickable(workspace: Workspace) -> Clickable:
-    """Plan, train the plain nnU-Net, and start the clickable one from it."""
-    plan_small(workspace)
+    """Train the plain nnU-Net of plans that are there, and start the clickable one from it."""
     plain, _ = train_small(workspace, "nnUNetTrainer_limited", minutes=0.15)
     weights = plain / "fold_0" / "checkpoint_final.pth"
     model, log = train_small(workspace, TRAINER, "-pretrained_weights", weights, minutes=0.2)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clickable_workspace import Clickable, make_clickable
+from clickable_workspace import Clickable, make_clickable, plan_small
 from commands import Workspace, make_workspace
 from hypothesis import settings
 
@@ -59,6 +59,13 @@ def trained(workspace: Workspace) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def clickable(workspace: Workspace) -> Clickable:
+def clickable_plans(workspace: Workspace) -> Workspace:
+    """The small dataset with plans for a clickable U-Net, preprocessed."""
+    plan_small(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def clickable(clickable_plans: Workspace) -> Clickable:
     """A clickable U-Net that was trained for seconds, started from a plain nnU-Net of the same plans."""
-    return make_clickable(workspace)
+    return make_clickable(clickable_plans)

@@ -71,8 +71,8 @@ def clicked_objects(
         if value is None or value > LARGEST_LABEL:
             listed = ", ".join(map(repr, list(known)[:10])) or "none"
             raise UserError(
-                f"{where}: label {prompt.label!r} is unknown; use a label of the model ({listed}) or a number from 1 to "
-                f"{LARGEST_LABEL}."
+                f"{where}: label {prompt.label!r} is unknown; use a label of the model ({listed}) or a number from 1 "
+                f"to {LARGEST_LABEL}."
             )
         if flat_only and place.box_zyx is not None and np.ptp(nearest_voxel(place.box_zyx, geometry.size_zyx), 0).all():
             raise UserError(
