@@ -302,10 +302,8 @@ def test_stock_prediction_corrects_as_ours_does(tmp_path: Path, mirror_axes: tup
     kinds = ("points", "negative_points", "scribbles", "previous_mask")
     manager = PlansManager(plans([2, 0, 1]))
     configuration = manager.get_configuration("3d_fullres")
-    own = PromptedModel(
-        PromptedNetwork(CorrectingBalls(), patch_size=PATCH, heads=3, one_component=True), [], manager, configuration, DATASET,
-        mirror_axes or (),
-    )  # fmt: skip
+    network = PromptedNetwork(CorrectingBalls(), patch_size=PATCH, heads=3, one_component=True)
+    own = PromptedModel(network, [], manager, configuration, DATASET, mirror_axes or ())
     files = [tmp_path / "in" / "case_0000.nii.gz"]
     located = prompts_of_image(files, DATASET, manager, configuration, kinds)
     array = sitk.GetArrayFromImage(image)[None].astype(np.float32)
