@@ -95,7 +95,7 @@ def crop_to_object(mask_zyx: NDArray[np.bool_], *, label: int) -> Object | None:
     box = ndimage.find_objects(mask_zyx.view(np.uint8))
     if not box:
         return None
-    return Object(label=label, start_zyx=_starts(box[0]), mask=np.ascontiguousarray(mask_zyx[box[0]]))
+    return Object(label=label, start_zyx=_starts(box[0]), mask=mask_zyx[box[0]].copy())  # the rest may go
 
 
 def _components(whole: Object) -> Iterator[Object]:
