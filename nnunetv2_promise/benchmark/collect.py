@@ -18,7 +18,8 @@ from nnunetv2_promise.benchmark.results import (
     PictureFiles,
 )
 from nnunetv2_promise.benchmark.scoring import prompts_of, read_scores, stands_in_tables, system_name
-from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method, Training
+from nnunetv2_promise.benchmark.methods import Method
+from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training
 from nnunetv2_promise.benchmark.units import scored_conditions, units
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json

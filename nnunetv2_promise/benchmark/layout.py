@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Method, Training
+from nnunetv2_promise.benchmark.methods import Method
+from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training
 from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
 from nnunetv2_promise.trainer_search import VARIABLE, trainer_search_path
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nnunetv2_promise.benchmark.inputs import held_out_cases
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
-from nnunetv2_promise.benchmark.settings import Method, Training
+from nnunetv2_promise.benchmark.methods import Method
+from nnunetv2_promise.benchmark.settings import Training
 from nnunetv2_promise.dataset.splits import FILE_NAME
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json

@@ -14,7 +14,8 @@ from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.nearest import nearest_objects
 from nnunetv2_promise.benchmark.results import OBJECT_COLUMNS
 from nnunetv2_promise.benchmark.scoring import identity, kind_of, prompts_of, scored_cases
-from nnunetv2_promise.benchmark.settings import Method, Training
+from nnunetv2_promise.benchmark.methods import Method
+from nnunetv2_promise.benchmark.settings import Training
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.metrics import dice, normalized_surface_dice

@@ -130,7 +130,8 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
-    from nnunetv2_promise.benchmark.settings import BenchmarkSettings, choose_masks, choose_methods
+    from nnunetv2_promise.benchmark.methods import choose_masks, choose_methods
+    from nnunetv2_promise.benchmark.settings import BenchmarkSettings
     from nnunetv2_promise.errors import UserError
 
     limited = any(limit is not None for limit in (arguments.minutes, arguments.patches, arguments.epochs))
