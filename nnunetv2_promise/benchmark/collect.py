@@ -10,6 +10,7 @@ import pandas as pd
 
 from nnunetv2_promise.benchmark.inputs import conditions, held_out_part
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.results import (
     OBJECT_COLUMNS,
     RUN_COLUMNS,
@@ -18,7 +19,6 @@ from nnunetv2_promise.benchmark.results import (
     PictureFiles,
 )
 from nnunetv2_promise.benchmark.scoring import prompts_of, read_scores, stands_in_tables, system_name
-from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training
 from nnunetv2_promise.benchmark.units import scored_conditions, units
 from nnunetv2_promise.errors import UserError

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.nearest import nearest_objects
 from nnunetv2_promise.benchmark.results import OBJECT_COLUMNS
 from nnunetv2_promise.benchmark.scoring import identity, kind_of, prompts_of, scored_cases
-from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.settings import Training
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError

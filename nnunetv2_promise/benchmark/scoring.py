@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
-from nnunetv2_promise.benchmark.results import SCORE_COLUMNS, SYSTEM_COLUMNS
 from nnunetv2_promise.benchmark.methods import Method
+from nnunetv2_promise.benchmark.results import SCORE_COLUMNS, SYSTEM_COLUMNS
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training
 from nnunetv2_promise.evaluation.folder import evaluate_folder
 from nnunetv2_promise.files import atomic_path, read_json

@@ -13,10 +13,10 @@ from nnunetv2_promise.benchmark.inputs import conditions
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.leakage import check_model
 from nnunetv2_promise.benchmark.measure import prefix
+from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.nearest import restrict_to_clicks
 from nnunetv2_promise.benchmark.scores_of_clicks import write_object_scores
 from nnunetv2_promise.benchmark.scoring import kind_of, prompts_of, write_condition_scores
-from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training, load_settings
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import locked, read_json
