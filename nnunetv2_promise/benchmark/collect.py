@@ -12,6 +12,7 @@ from nnunetv2_promise.benchmark.inputs import conditions, held_out_part
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.results import (
+    CORRECTION_COLUMNS,
     OBJECT_COLUMNS,
     RUN_COLUMNS,
     TIMING_COLUMNS,
@@ -72,6 +73,9 @@ def collect(layout: BenchmarkLayout, commands: list[str]) -> BenchmarkResults:
         jobs=settings.jobs,
         commands=commands,
         files=_files(layout),
+        label_tolerances_mm=settings.label_tolerances_mm,
+        corrections=_corrections(layout),
+        jitter_mm=settings.jitter_mm,
     )
 
 
@@ -106,6 +110,17 @@ def _object_files(layout: BenchmarkLayout) -> Iterator[Path]:
                 yield file
 
 
+def _corrections(layout: BenchmarkLayout) -> pd.DataFrame:
+    tables = [pd.DataFrame(columns=list(CORRECTION_COLUMNS))]
+    for method, training in _units(layout) if layout.settings.corrections else ():
+        if read_stamp(layout.unit(method, training), "corrections") is None:
+            raise UserError(
+                f"Corrections of {method.trainer}, fold {training} have not finished; run the benchmark again."
+            )
+        tables += [read_scores(file) for file in sorted(layout.corrections(method, training).glob("*.csv"))]
+    return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+
+
 def _skipped(layout: BenchmarkLayout) -> dict[tuple[str, int], dict[str, str]]:
     found = {}
     for fold in layout.settings.folds:
@@ -116,10 +131,10 @@ def _skipped(layout: BenchmarkLayout) -> dict[tuple[str, int], dict[str, str]]:
 
 
 def _runs(layout: BenchmarkLayout) -> list[dict[str, Any]]:
-    counted = {m.key: count_parameters(layout, m) for m in layout.settings.methods if m.masks is None}
+    counted = {m.key: count_parameters(layout, m) for m in layout.settings.methods if m.trained}
     rows = []
     for method, training in _units(layout):
-        if method.masks is not None:
+        if not method.trained:
             continue
         cost_file, folder = layout.training_cost(method, training), layout.model_fold(method, training)
         cost = read_json(cost_file) if cost_file.is_file() else {}
@@ -167,7 +182,11 @@ def count_parameters(layout: BenchmarkLayout, method: Method) -> tuple[int, int]
         raise UserError(f"The trainer {method.runs} is not found any more; restore it, or nnUNet_extTrainer.")
     # PyTorch's meta device would save the memory, but MONAI's networks compute with numbers while they are built.
     network: Any = trainer.build_network_architecture(plans, configuration, channels, heads, True)
-    if method.prompted and PromptSettings.from_configuration(configuration.configuration).sam_checkpoint is not None:
+    if (
+        method.prompted
+        and not method.engine
+        and PromptSettings.from_configuration(configuration.configuration).sam_checkpoint is not None
+    ):
         network.network.freeze_pretrained()
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     return sum(parameter.numel() for parameter in network.parameters()), trained

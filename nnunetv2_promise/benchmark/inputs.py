@@ -91,6 +91,7 @@ def link_cases(layout: BenchmarkLayout, fold: int) -> None:
         for channel, image in enumerate(known[case]["images"]):
             _link(Path(image), layout.images(fold) / f"{case}_{channel:04d}{ending}", f"image of case '{case}'")
         _link(Path(known[case]["label"]), layout.truths(fold) / f"{case}{ending}", f"label map of case '{case}'")
+    _link(layout.dataset_json, listing.with_name("dataset.json"), "description of the dataset")
     write_json(cases, listing)
 
 

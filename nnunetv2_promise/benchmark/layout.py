@@ -8,6 +8,7 @@ from pathlib import Path
 from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training
 from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
+from nnunetv2_promise.planning.nninteractive_folder import fold_folder
 from nnunetv2_promise.trainer_search import VARIABLE, trainer_search_path
 
 
@@ -89,16 +90,24 @@ class BenchmarkLayout:
         """Scores of each prompt's own mask under one condition (CSV)."""
         return self.unit(method, training) / "scores" / f"{condition}.objects.csv"
 
+    def corrections(self, method: Method, training: Training) -> Path:
+        """Folder of what came of clicks on errors, ``CASE.csv``."""
+        return self.unit(method, training) / "corrections"
+
     def training_cost(self, method: Method, training: Training) -> Path:
         """What the training cost."""
         return self.unit(method, training) / "training_cost.json"
 
     def model(self, method: Method, seed: int = 0) -> Path:
-        """nnU-Net's model folder of a method."""
+        """The model folder of a method."""
+        if method.model is not None:
+            return Path(method.model)
         return self.results(seed) / self.dataset / f"{method.runs}__{method.plans}__{self.settings.configuration}"
 
     def model_fold(self, method: Method, training: Training) -> Path:
-        """The folder of a training's checkpoints."""
+        """The folder of a training's checkpoints, or of those of a model that is used as it is."""
+        if method.model is not None:
+            return fold_folder(Path(method.model))
         return self.model(method, training.seed) / f"fold_{training.fold}"
 
     def environment(self, seed: int = 0) -> dict[str, str]:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     Args:
         argv: Record, ``--``, command, arguments.
     """
-    _end_with_parent()
+    end_with_parent()
     record, command = Path(argv[0]), argv[2:]
     # What an earlier run left behind may need a moment to end.
     with locked(record.with_suffix(".lock"), wait_seconds=60, doing=f"running {command[0]}"):
@@ -93,7 +93,7 @@ def _peak() -> tuple[str, int]:
     return "cpu", peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process and its workers when whoever started it is gone, so that a restart never meets a rest."""
     signal.signal(signal.SIGTERM, _end_session)
     if sys.platform == "linux":

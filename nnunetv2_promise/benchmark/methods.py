@@ -9,17 +9,22 @@ from pathlib import Path
 
 from nnunetv2_promise.errors import UserError
 
+NNINTERACTIVE = "nnInteractive"
+"""Stands for the plans of a model folder that others made."""
+
 
 @dataclass(frozen=True)
 class Method:
-    """A trainer with its plans, or a folder of somebody's masks.
+    """A trainer with its plans, or what somebody else made: a folder of masks, or a model folder of nnInteractive.
 
     Attributes:
         trainer: As the user named it, without ``_limited``.
         plans: Plans identifier.
         runs: The trainer class that is trained: the same, or its ``_limited`` variant under a budget.
         prompted: Whether it takes clicks.
-        masks: Folder of masks that are scored as they are; then there is no training.
+        masks: Folder of masks that are scored as they are.
+        engine: Whether nnInteractive's engine runs it.
+        model: Model folder that is used as it is.
     """
 
     trainer: str
@@ -27,19 +32,26 @@ class Method:
     runs: str
     prompted: bool
     masks: str | None = None
+    engine: bool = False
+    model: str | None = None
 
     @property
     def key(self) -> str:
         """Names the method's folder."""
         return f"{self.trainer}__{self.plans}"
 
+    @property
+    def trained(self) -> bool:
+        """Whether the benchmark trains it."""
+        return self.masks is None and self.model is None
+
 
 def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) -> tuple[Method, ...]:
     """The methods that ``-tr`` names.
 
     Args:
-        named: ``TRAINER`` or ``TRAINER:PLANS``. Without plans, prompted trainers use ``prompted_plans`` and all others
-            nnU-Net's own ``nnUNetPlans``.
+        named: ``TRAINER`` or ``TRAINER:PLANS``. Without plans, prompted trainers use ``prompted_plans``, clickable
+            U-Nets ``InteractiveUNetPlans`` and all others nnU-Net's own ``nnUNetPlans``.
         prompted_plans: Plans identifier.
         limited: Whether the ``_limited`` variants are trained.
 
@@ -47,7 +59,7 @@ def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) 
         UserError: If a trainer is unknown, has no ``_limited`` variant, or is named twice.
     """
     from nnunetv2_promise.trainer_search import find_trainer
-    from nnunetv2_promise.trainers import ProMISeTrainer
+    from nnunetv2_promise.trainers import InteractiveUNetTrainer, ProMISeTrainer
 
     methods: list[Method] = []
     for text in named:
@@ -63,24 +75,52 @@ def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) 
                 f"-tr {trainer}: there is no {runs}, which --minutes, --patches and --epochs need; leave them out, or "
                 f"define it: 'class {runs}(LimitedTraining, {trainer})'."
             )
-        prompted = issubclass(found, ProMISeTrainer)
-        method = Method(trainer, plans or (prompted_plans if prompted else "nnUNetPlans"), runs, prompted)
+        promise, engine = issubclass(found, ProMISeTrainer), issubclass(found, InteractiveUNetTrainer)
+        usual = prompted_plans if promise else "InteractiveUNetPlans" if engine else "nnUNetPlans"
+        method = Method(trainer, plans or usual, runs, prompted=promise or engine, engine=engine)
         if method in methods:
             raise UserError(f"-tr {text} is named twice; name each trainer once.")
         methods.append(method)
     return tuple(methods)
 
 
-def choose_masks(named: Sequence[str], plans: str = "masks") -> tuple[Method, ...]:
+def choose_masks(named: Sequence[str]) -> tuple[Method, ...]:
     """The folders of masks that ``--masks NAME=FOLDER`` names, as methods without a training.
 
     Raises:
         UserError: If an argument has no name or names no folder.
     """
+    return tuple(
+        Method(name, "masks", name, prompted=False, masks=str(folder)) for name, folder in _folders("--masks", named)
+    )
+
+
+def choose_models(named: Sequence[str]) -> tuple[Method, ...]:
+    """The model folders that ``--nninteractive [NAME=]FOLDER`` names, as methods without a training.
+
+    Raises:
+        UserError: If an argument names no folder that nnInteractive's engine loads, or one with several folds.
+    """
+    from nnunetv2_promise.planning.nninteractive_folder import INFERENCE_INFO, fold_folder, is_nninteractive_folder
+
+    named = [text if "=" in text else f"{Path(text).absolute().name}={text}" for text in named]
     methods = []
+    for name, folder in _folders("--nninteractive", named):
+        if not is_nninteractive_folder(folder):
+            raise UserError(
+                f"--nninteractive {folder} has no {INFERENCE_INFO}, so it is not a model folder of nnInteractive; name "
+                "one that has this file, plans.json, dataset.json and one fold."
+            )
+        fold_folder(folder)
+        methods.append(Method(name, NNINTERACTIVE, name, prompted=True, engine=True, model=str(folder)))
+    return tuple(methods)
+
+
+def _folders(option: str, named: Sequence[str]) -> list[tuple[str, Path]]:
+    found = []
     for text in named:
         name, _, folder = text.partition("=")
         if not re.fullmatch(r"[\w.-]+", name) or not Path(folder).is_dir():
-            raise UserError(f"--masks {text}: give NAME=FOLDER, a name of letters and digits and an existing folder.")
-        methods.append(Method(name, plans, name, prompted=False, masks=str(Path(folder).absolute())))
-    return tuple(methods)
+            raise UserError(f"{option} {text}: give NAME=FOLDER, a name of letters and digits and an existing folder.")
+        found.append((name, Path(folder).absolute()))
+    return found

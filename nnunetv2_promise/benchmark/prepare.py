@@ -16,8 +16,6 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 from nnunetv2_promise.steps import Step, run_steps
 
-_PLANNERS = {"ProMISePlans": "ProMISePlanner", "ProMISeTinyPlans": "ProMISeTinyPlanner"}
-
 
 def prepare(layout: BenchmarkLayout, say: Callable[[str], None]) -> None:
     """Do what is not done yet of the preparation.
@@ -42,7 +40,7 @@ def prepare(layout: BenchmarkLayout, say: Callable[[str], None]) -> None:
 
 def preprocessing_steps(layout: BenchmarkLayout) -> list[Step]:
     """Plan and preprocess for every plans identifier that is used; plans that exist are never written again."""
-    names = dict.fromkeys(method.plans for method in layout.settings.methods if method.masks is None)
+    names = dict.fromkeys(method.plans for method in layout.settings.methods if method.trained)
     return [_preprocess(layout, name) for name in names]
 
 
@@ -54,12 +52,19 @@ def _preprocess(layout: BenchmarkLayout, plans: str) -> Step:
         command = ("nnUNetv2_preprocess", *common, "-plans_name", plans, "-c", settings.configuration)
     elif plans == "nnUNetPlans":
         command = ("nnUNetv2_plan_and_preprocess", *common, "-c", settings.configuration)
-    elif plans in _PLANNERS:
-        command = ("nnUNetv2_promise_plan_and_preprocess", *common, "-pl", _PLANNERS[plans])
+    elif planner := _planner_of(plans):
+        command = ("nnUNetv2_promise_plan_and_preprocess", *common, "-pl", planner)
     else:
         raise UserError(f"{layout.preprocessed} has no plans {plans}; make them, or correct -p or TRAINER:PLANS.")
     already = lambda: is_preprocessed(layout, plans)  # noqa: E731
     return Step(f"preprocess_{plans}", f"Plan and preprocess ({plans})", command, already=already, needs=())
+
+
+def _planner_of(plans: str) -> str | None:
+    """The planner of ours whose plans have this name by default."""
+    from nnunetv2_promise.planning.preparation import PLANNERS
+
+    return next((name for name, planner in PLANNERS.items() if planner.default_plans_name == plans), None)
 
 
 def is_preprocessed(layout: BenchmarkLayout, plans: str) -> bool:

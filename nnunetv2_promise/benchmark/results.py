@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunetv2_promise.evaluation.tolerances import in_words
+
 SYSTEM_COLUMNS = ("system", "trainer", "plans", "condition", "points", "fold", "seed")
 SCORE_COLUMNS = (
     *SYSTEM_COLUMNS, "case", "label", "dice", "nsd", "hd95_mm", "truth_mm3", "prediction_mm3", "lesions_found",
@@ -15,6 +17,9 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 OBJECT_COLUMNS = (
     *SYSTEM_COLUMNS, "case", "label", "object", "volume_ml", "dice", "nsd", "wrong_object", "holds_click",
+)  # fmt: skip
+CORRECTION_COLUMNS = (
+    *SYSTEM_COLUMNS, "case", "label", "object", "clicks", "dice", "nsd", "seconds", "positive",
 )  # fmt: skip
 RUN_COLUMNS = (
     "trainer", "plans", "fold", "seed", "parameters", "trained_parameters", "start", "epochs", "steps", "patches",
@@ -74,6 +79,10 @@ class BenchmarkResults:
         jobs: Trainings at a time.
         commands: The commands that made the results.
         files: (system, case) -> files for pictures.
+        label_tolerances_mm: Tolerances of labels that have one of their own, by name or value.
+        corrections: One row for each object and number of clicks made on its errors; columns ``CORRECTION_COLUMNS``,
+            where the system is the method without its clicks. ``seconds`` is NaN where nothing was segmented.
+        jitter_mm: Standard deviation, along each axis, by which these clicks missed.
     """
 
     dataset: str
@@ -91,3 +100,11 @@ class BenchmarkResults:
     jobs: int = 1
     commands: Sequence[str] = ()
     files: Mapping[tuple[str, str], PictureFiles] = field(default_factory=dict)
+    label_tolerances_mm: Mapping[str, float] = field(default_factory=dict)
+    corrections: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CORRECTION_COLUMNS)))
+    jitter_mm: float = 0.0
+
+    @property
+    def tolerance_in_words(self) -> str:
+        """Tolerance of NSD, such as ``"5 mm, tumour 2 mm"``."""
+        return in_words(self.tolerance_mm, self.label_tolerances_mm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from nnunetv2_promise.benchmark.settings import Training
 from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.metrics import dice, normalized_surface_dice
+from nnunetv2_promise.evaluation.tolerances import tolerances_of
 from nnunetv2_promise.files import atomic_path
 from nnunetv2_promise.images.folders import find_volumes
-from nnunetv2_promise.images.labels import Labels, read_labels
+from nnunetv2_promise.images.labels import Labels, read_labels, scored_labels
 from nnunetv2_promise.images.objects import Per, find_objects
 from nnunetv2_promise.images.reading import read_label_map
 from nnunetv2_promise.prompts.locate import locate_case
-from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file
+from nnunetv2_promise.prompts.schema import PromptFile, foreground_labels, load_prompt_file
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class _Job:
     prompts: PromptFile
     labels: Labels
     per: Per
-    tolerance_mm: float
+    tolerances_mm: Mapping[str, float]
 
 
 def write_object_scores(layout: BenchmarkLayout, method: Method, training: Training, condition: str) -> None:
@@ -57,18 +59,19 @@ def write_object_scores(layout: BenchmarkLayout, method: Method, training: Train
     clicks, truths = load_prompt_file(prompts), find_volumes(layout.truths(training.fold), what="label maps")
     kind, _ = kind_of(condition)
     folder = layout.predictions(method, training, "none" if kind == "nearest" else condition)
-    if kind == "clicks" and not (folder / "instances").is_dir():
-        return
     whole = find_volumes(folder, what="predictions") if kind == "nearest" else {}
+    labels = read_labels(layout.dataset_json)
+    settings = layout.settings
+    tolerances = tolerances_of(scored_labels(labels), settings.tolerance_mm, settings.label_tolerances_mm)
     jobs = [
         _Job(
             case=case,
             truth=truths[case],
             masks=whole[case] if kind == "nearest" else folder / "instances" / case,
             prompts=PromptFile(clicks.path, clicks.coordinates, {case: clicks.cases[case]}),
-            labels=read_labels(layout.dataset_json),
-            per=layout.settings.per,
-            tolerance_mm=layout.settings.tolerance_mm,
+            labels=labels,
+            per=settings.per,
+            tolerances_mm=tolerances,
         )
         for case in scored_cases(layout, training.fold, prompts)
     ]
@@ -123,7 +126,7 @@ def _score_case(job: _Job) -> list[dict[str, Any]]:
     numbered = np.zeros(truth_zyx.shape, dtype=np.int32)
     for number, item in enumerate(objects, start=1):
         numbered[item.slices_zyx][item.mask] = number
-    names = {value: name for name, value in job.labels.items()}
+    names = {value: name for name, value in foreground_labels(job.labels).items()}
     rows = []
     for number, prompt in enumerate(located, start=1):
         own = [item for item in objects if item.label == prompt.label]
@@ -131,16 +134,16 @@ def _score_case(job: _Job) -> list[dict[str, Any]]:
             continue
         clicked = nearest_objects(own, prompt.index_zyx[:1], spacing_zyx_mm=geometry.spacing_zyx_mm)[0]
         clicked_zyx = clicked.full_mask(truth_zyx.shape)
+        label = names[clicked.label]
         scores = score_object(
             _mask(job, number, whole_zyx, prompt.label, prompt.index_zyx, geometry.spacing_zyx_mm),
             clicked_zyx,
             np.where(clicked_zyx, 0, numbered),
             prompt.index_zyx[0],
             spacing_zyx_mm=geometry.spacing_zyx_mm,
-            tolerance_mm=job.tolerance_mm,
+            tolerance_mm=job.tolerances_mm[label],
         )
         volume_ml = clicked.size_voxels * geometry.voxel_volume_mm3 / 1000
-        label = names.get(clicked.label, str(clicked.label))
         rows.append({"case": job.case, "label": label, "object": number, "volume_ml": volume_ml, **scores})
     return rows
 

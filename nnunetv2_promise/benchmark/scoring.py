@@ -39,6 +39,7 @@ def write_condition_scores(layout: BenchmarkLayout, method: Method, training: Tr
         layout.truths(training.fold),
         dataset_json=layout.dataset_json,
         tolerance_mm=layout.settings.tolerance_mm,
+        label_tolerances_mm=layout.settings.label_tolerances_mm,
         cases=cases,
         num_processes=layout.settings.processes,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,10 @@ class BenchmarkSettings:
         per: ``"component"`` or ``"case"``: what counts as one object to click on.
         seed: Of the clicks.
         tolerance_mm: Of the surface Dice.
+        label_tolerances_mm: Of labels that have one of their own: name -> mm.
+        corrections: Clicks on each object by the field's protocol, each on the error of the last mask; None for none.
+        jitter_mm: Standard deviation, along each axis, by which these clicks miss.
+        crop: Whether methods without clicks are also run on the crop around the clicks.
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
         processes: Worker processes of preprocessing, export and scoring.
         jobs: Trainings at a time, at most.
@@ -77,6 +82,10 @@ class BenchmarkSettings:
     per: Per = "component"
     seed: int = 0
     tolerance_mm: float = 5.0
+    label_tolerances_mm: Mapping[str, float] = field(default_factory=dict)
+    corrections: int | None = None
+    jitter_mm: float = 0.0
+    crop: bool = False
     device: str = "cuda"
     processes: int = 2
     jobs: int = 1
@@ -140,6 +149,9 @@ def with_earlier(settings: BenchmarkSettings, root: Path, *, reference_named: bo
         folds=tuple(sorted({*before.folds, *settings.folds})),
         points=tuple(sorted({*before.points, *settings.points})),
         robustness=before.robustness or settings.robustness,
+        corrections=settings.corrections or before.corrections,
+        jitter_mm=settings.jitter_mm if settings.corrections else before.jitter_mm,
+        crop=before.crop or settings.crop,
         training_seeds=max(before.training_seeds, settings.training_seeds),
         reference=settings.reference if reference_named else before.reference,
     )
@@ -169,7 +181,7 @@ def load_settings(root: Path) -> BenchmarkSettings:
 
 
 def _known(content: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in fields(BenchmarkSettings)}
-    if set(content) != names:
-        raise KeyError(*(set(content) ^ names))
+    unknown = set(content) - {known.name for known in fields(BenchmarkSettings)}
+    if unknown:
+        raise KeyError(*unknown)
     return content

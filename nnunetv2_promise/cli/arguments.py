@@ -31,3 +31,11 @@ def not_negative(text: str) -> float:
 def name_or_number(text: str) -> str | int:
     """A label's name, or its value if only digits are given."""
     return int(text) if text.isdecimal() else text
+
+
+def tolerance(text: str) -> tuple[str, float]:
+    """``MM`` or ``LABEL=MM``: the label, empty for all others, and a finite number, 0 or more."""
+    label, equals, number = text.rpartition("=")
+    if equals and not label:
+        raise argparse.ArgumentTypeError(f"{text!r} is not MM or LABEL=MM")
+    return label, not_negative(number)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_promise.cli.arguments import at_least_one, not_negative
+from nnunetv2_promise.cli.arguments import at_least_one, not_negative, tolerance
 from nnunetv2_promise.cli.common import run_command
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
     add("-f", dest="folds", nargs="+", type=_fold, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: 0 1 2 3 4")
     add("--training_seeds", type=at_least_one, default=1, metavar="K", help="trainings of each fold (default: 1)")
     add("--masks", nargs="+", default=[], metavar="NAME=FOLDER", help="also score these masks, CASE.nii.gz in FOLDER")
+    add(
+        "--nninteractive",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]FOLDER",
+        help="also models for nnInteractive's engine, as they are, with the same clicks",
+    )
     budget = group.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=_positive, metavar="N", help="every training takes so long")
     budget.add_argument("--patches", type=at_least_one, metavar="N", help="every training sees so many patches")
@@ -70,7 +77,23 @@ def _add_evaluation(group: argparse._ArgumentGroup) -> None:
     add("--robustness", action="store_true", help="also other seeds of the click, clicks at the border, outside, wrong")
     add("--per", choices=("component", "case"), default="component", help="an object is (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the clicks (default: %(default)s)")
-    add("--tolerance", dest="tolerance_mm", type=not_negative, default=5.0, metavar="MM", help="of NSD (default: 5)")
+    add(
+        "--tolerance",
+        dest="tolerances",
+        nargs="+",
+        type=tolerance,
+        default=[],
+        metavar="[LABEL=]MM",
+        help="of NSD, for all labels or for one (default: 5)",
+    )
+    add(
+        "--corrections",
+        type=at_least_one,
+        metavar="N",
+        help="also click N times on each object, where the mask is wrong",
+    )
+    add("--jitter", dest="jitter_mm", type=not_negative, default=0.0, metavar="MM", help="by which corrections miss")
+    add("--crop", action="store_true", help="also run methods without clicks on the crop around the clicks")
     add("--reference", metavar="TRAINER", help="baseline of prompted trainers (default: nnUNetTrainer, else the first)")
 
 
@@ -130,9 +153,11 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
-    from nnunetv2_promise.benchmark.methods import choose_masks, choose_methods
+    from nnunetv2_promise.benchmark.methods import choose_masks, choose_methods, choose_models
     from nnunetv2_promise.benchmark.settings import BenchmarkSettings
     from nnunetv2_promise.errors import UserError
+    from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM
+    from nnunetv2_promise.evaluation.tolerances import split_tolerances
 
     limited = any(limit is not None for limit in (arguments.minutes, arguments.patches, arguments.epochs))
     methods = choose_methods(arguments.trainers, prompted_plans=arguments.plans, limited=limited)
@@ -140,12 +165,17 @@ def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
     reference = arguments.reference or ("nnUNetTrainer" if "nnUNetTrainer" in names else names[0])
     if reference not in names:
         raise UserError(f"--reference {reference} is none of the trainers ({', '.join(names)}); name one of them.")
+    if arguments.jitter_mm and not arguments.corrections:
+        raise UserError("--jitter is about the clicks of --corrections; give both.")
+    tolerance_mm, own_mm = split_tolerances(arguments.tolerances, DEFAULT_TOLERANCE_MM)
     same = (
         "dataset_id", "configuration", "minutes", "patches", "epochs", "training_seeds", "robustness", "per", "seed",
-        "tolerance_mm", "device", "call",
+        "corrections", "jitter_mm", "crop", "device", "call",
     )  # fmt: skip
     return BenchmarkSettings(
-        methods=methods + choose_masks(arguments.masks),
+        methods=methods + choose_models(arguments.nninteractive) + choose_masks(arguments.masks),
+        tolerance_mm=tolerance_mm,
+        label_tolerances_mm=own_mm,
         jobs=arguments.parallel if arguments.cluster else (arguments.jobs or 1),
         folds=tuple(sorted(set(arguments.folds))),
         points=tuple(sorted(set(arguments.points))),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_promise.cli.arguments import at_least_one, not_negative
+from nnunetv2_promise.cli.arguments import at_least_one, tolerance
 from nnunetv2_promise.cli.common import run_command
 
 _EXAMPLE = """examples:
@@ -33,11 +33,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("-o", dest="output", type=Path, help="folder for evaluation.csv and evaluation.json")
     add(
         "--tolerance",
-        dest="tolerance_mm",
-        type=not_negative,
-        default=5.0,
-        metavar="MM",
-        help="distance of surfaces that counts as agreement in NSD (default: %(default)s)",
+        dest="tolerances",
+        nargs="+",
+        type=tolerance,
+        default=[],
+        metavar="[LABEL=]MM",
+        help="distance of surfaces that counts as agreement in NSD, of all labels or of one (default: 5)",
     )
     add("--cases", nargs="+", metavar="CASE", help="score only these cases (default: all of -l)")
     add("--dataset_json", type=Path, help="where the labels are named (default: found in or above -l, then -p)")
@@ -59,10 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(arguments: dict) -> None:
     from nnunetv2_promise.evaluation.folder import evaluate_folder, format_summary, summarize, write_scores
+    from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM
+    from nnunetv2_promise.evaluation.tolerances import split_tolerances, warnings_of
 
     output = arguments.pop("output")
+    tolerance_mm, own = split_tolerances(arguments.pop("tolerances"), DEFAULT_TOLERANCE_MM)
+    arguments |= {"tolerance_mm": tolerance_mm, "label_tolerances_mm": own}
     scores = evaluate_folder(arguments.pop("predictions"), arguments.pop("truths"), **arguments)
     print(format_summary(summarize(scores)))  # noqa: T201
+    for sentence in warnings_of(scores, scores.attrs["tolerances_mm"]):
+        print(sentence)  # noqa: T201
     if output is not None:
-        written = write_scores(scores, output, tolerance_mm=arguments["tolerance_mm"])
+        written = write_scores(scores, output, tolerance_mm=tolerance_mm, label_tolerances_mm=own)
         print(f"Scores of each case are in {written[0]} and {written[1]}.")  # noqa: T201

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class EvaluationCase:
         labels: Name -> value, or a tuple of values for a region; only labels to score.
         ignore_label: Voxels with this value in the truth are left out; None if there is none.
         tolerance_mm: Of the surface Dice.
+        label_tolerances_mm: Of labels that have one of their own, by name.
     """
 
     case: str
@@ -46,6 +47,7 @@ class EvaluationCase:
     labels: Mapping[str, int | Sequence[int]]
     ignore_label: int | None = None
     tolerance_mm: float = DEFAULT_TOLERANCE_MM
+    label_tolerances_mm: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate_case(case: EvaluationCase) -> list[dict[str, Any]]:
@@ -66,7 +68,8 @@ def evaluate_case(case: EvaluationCase) -> list[dict[str, Any]]:
     for name, value in case.labels.items():
         values = np.atleast_1d(value)
         predicted, true = np.isin(prediction_zyx, values) & scored, np.isin(truth_zyx, values) & scored
-        rows.append({"case": case.case, "label": name, **_score(predicted, true, geometry, case.tolerance_mm)})
+        tolerance_mm = case.label_tolerances_mm.get(name, case.tolerance_mm)
+        rows.append({"case": case.case, "label": name, **_score(predicted, true, geometry, tolerance_mm)})
     return rows
 
 

@@ -13,6 +13,7 @@ from nnunetv2_promise.dataset.parallel import map_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.cases import COLUMNS, EvaluationCase, check_same_grid, evaluate_case
 from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM
+from nnunetv2_promise.evaluation.tolerances import tolerances_of
 from nnunetv2_promise.files import atomic_path, write_json
 from nnunetv2_promise.images.folders import find_volumes, require_cases
 from nnunetv2_promise.images.labels import (
@@ -25,7 +26,7 @@ from nnunetv2_promise.images.labels import (
 
 CSV_NAME = "evaluation.csv"
 JSON_NAME = "evaluation.json"
-METRICS = ("dice", "nsd")
+METRICS = ("dice", "nsd", "hd95_mm")
 
 
 def evaluate_folder(
@@ -34,6 +35,7 @@ def evaluate_folder(
     *,
     dataset_json: Path | str | None = None,
     tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    label_tolerances_mm: Mapping[str, float] | None = None,
     cases: Sequence[str] | None = None,
     num_processes: int = 1,
 ) -> pd.DataFrame:
@@ -45,18 +47,20 @@ def evaluate_folder(
         dataset_json: Where the labels are named; by default ``dataset.json`` in or above ``truths``, then
             ``predictions``.
         tolerance_mm: Of the surface Dice.
+        label_tolerances_mm: Of labels that have one of their own: name or value (as text) -> mm.
         cases: Cases to score; by default all of ``truths``.
         num_processes: Worker processes.
 
     Returns:
         One row for each case and label, sorted by case, then in the order of ``dataset.json``; the columns are
-        ``nnunetv2_promise.evaluation.cases.COLUMNS``.
+        ``nnunetv2_promise.evaluation.cases.COLUMNS``. ``attrs["tolerances_mm"]`` has the tolerance of every label.
 
     Raises:
-        UserError: If a case has no prediction or no truth, grids differ, or a file cannot be read. A prediction
-            without a truth is an error too, unless ``cases`` is given.
+        UserError: If a case has no prediction or no truth, grids differ, a label is unknown, or a file cannot be read.
+            A prediction without a truth is an error too, unless ``cases`` is given.
     """
     labels, ignore_label = _labels(truths, predictions, dataset_json)
+    tolerances_mm = tolerances_of(labels, tolerance_mm, label_tolerances_mm or {})
     truth_paths = find_volumes(truths, what="true label maps")
     prediction_paths = find_volumes(predictions, what="predictions")
     wanted = sorted(truth_paths if cases is None else set(cases))
@@ -72,13 +76,16 @@ def evaluate_folder(
             labels=labels,
             ignore_label=ignore_label,
             tolerance_mm=tolerance_mm,
+            label_tolerances_mm=tolerances_mm,
         )
         for case in wanted
     ]
     for job in jobs:
         check_same_grid(job.prediction, job.truth)
     rows = map_cases(evaluate_case, jobs, num_processes=num_processes, description="Evaluating")
-    return pd.DataFrame([row for case_rows in rows for row in case_rows], columns=list(COLUMNS))
+    scores = pd.DataFrame([row for case_rows in rows for row in case_rows], columns=list(COLUMNS))
+    scores.attrs["tolerances_mm"] = tolerances_mm
+    return scores
 
 
 def summarize(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int]]]:
@@ -97,7 +104,13 @@ def summarize(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int
     return {name: {metric: _describe(rows[metric]) for metric in METRICS} for name, rows in groups.items()}
 
 
-def write_scores(scores: pd.DataFrame, output: Path | str, *, tolerance_mm: float) -> tuple[Path, Path]:
+def write_scores(
+    scores: pd.DataFrame,
+    output: Path | str,
+    *,
+    tolerance_mm: float,
+    label_tolerances_mm: Mapping[str, float] | None = None,
+) -> tuple[Path, Path]:
     """Write ``evaluation.csv`` (every case and label) and ``evaluation.json`` (the same, with the summary).
 
     Undefined scores are an empty cell in CSV and null in JSON.
@@ -113,17 +126,19 @@ def write_scores(scores: pd.DataFrame, output: Path | str, *, tolerance_mm: floa
         label: {metric: {key: _json_number(value) for key, value in numbers.items()} for metric, numbers in by.items()}
         for label, by in summarize(scores).items()
     }
-    write_json({"tolerance_mm": tolerance_mm, "summary": summary, "cases": rows}, json_path)
+    own = {"label_tolerances_mm": dict(label_tolerances_mm)} if label_tolerances_mm else {}
+    write_json({"tolerance_mm": tolerance_mm, **own, "summary": summary, "cases": rows}, json_path)
     return csv_path, json_path
 
 
 def format_summary(summary: Mapping[str, Mapping[str, Mapping[str, float | int]]]) -> str:
     """The summary as a table for the terminal."""
     width = max(len(label) for label in summary)
-    lines = [f"{'label':<{width}}  {'Dice':>15}  {'NSD':>15}  cases"]
+    lines = [f"{'label':<{width}}  {'Dice':>15}  {'NSD':>15}  {'HD95 (mm)':>15}  cases"]
     for label, by in summary.items():
-        cells = [f"{by[metric]['mean']:.4f} ± {by[metric]['std']:.4f}" for metric in METRICS]
-        lines.append(f"{label:<{width}}  {cells[0]:>15}  {cells[1]:>15}  {by['dice']['n']:>5}")
+        cells = [f"{by[metric]['mean']:.4f} ± {by[metric]['std']:.4f}" for metric in METRICS[:2]]
+        cells.append(f"{by['hd95_mm']['mean']:.2f} ± {by['hd95_mm']['std']:.2f}")
+        lines.append(f"{label:<{width}}  {'  '.join(f'{cell:>15}' for cell in cells)}  {by['dice']['n']:>5}")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import nearest_voxel
+from nnunetv2_promise.images.labels import Labels
 from nnunetv2_promise.images.reading import read_geometry
 from nnunetv2_promise.inference.case_prompts import SUPPORTED_READERS
 from nnunetv2_promise.planning.nninteractive_folder import NNInteractiveFolder
@@ -43,12 +44,24 @@ def kinds_taken(inference_info: Mapping[str, Any]) -> list[str]:
 
 
 def clicked_objects(
-    prompt_file: PromptFile, case: str, files: Sequence[Path], folder: NNInteractiveFolder
+    prompt_file: PromptFile,
+    case: str,
+    files: Sequence[Path],
+    folder: NNInteractiveFolder,
+    *,
+    labels: Labels | None = None,
 ) -> list[ClickedObject]:
     """The objects of a case, located in its image.
 
-    A label's name is looked up in the model's ``dataset.json``; a number is taken as it is, since the labels of
-    nnInteractive's own models mean nothing.
+    A label's name is looked up; a number is taken as it is, since the labels of nnInteractive's own models mean
+    nothing.
+
+    Args:
+        prompt_file: The prompts.
+        case: Name of the case.
+        files: Its image, one file for each channel.
+        folder: The model.
+        labels: ``labels`` of a ``dataset.json``; the model's if None.
 
     Raises:
         UserError: If the case is not listed, a name is unknown, a prompt lies outside of the image, or a box has a
@@ -63,7 +76,7 @@ def clicked_objects(
     geometry = read_geometry(files[0])
     located = locate_case(prompt_file, case, geometry, labels=None)
     flat_only = not folder.inference_info.get("supported_interactions", {}).get("bbox3d", False)
-    known = foreground_labels(folder.dataset_json["labels"])
+    known = foreground_labels(labels or folder.dataset_json["labels"])
     objects = []
     for number, (prompt, place) in enumerate(zip(prompt_file.cases[case], located, strict=True), start=1):
         where = f"Prompt file {prompt_file.path}, case {case!r}, object {number}"

@@ -35,6 +35,11 @@ class PreprocessedGrid:
         box = np.array(properties["bbox_used_for_cropping"])
         self._low, self._cropped = box[:, 0], box[:, 1] - box[:, 0]
 
+    def holds(self, voxels_zyx: NDArray[np.int64]) -> bool:
+        """Whether (n, 3) voxels of the image all lie in its content, and not in the zeros that are cut off."""
+        inside = voxels_zyx[:, self._forward] - self._low
+        return bool(((inside >= 0) & (inside < self._cropped)).all())
+
     def to_preprocessed(self, voxels_zyx: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n, 3) voxels of the image to the nearest ones of the preprocessed array (resampled edge to edge).
 
@@ -42,7 +47,7 @@ class PreprocessedGrid:
             UserError: If one lies in the zeros around the image's content, which preprocessing cuts off.
         """
         inside = voxels_zyx[:, self._forward] - self._low
-        if ((inside < 0) | (inside >= self._cropped)).any():
+        if not self.holds(voxels_zyx):
             raise UserError("A click lies in the zeros around the image's content, where there is nothing to segment.")
         places = (inside + 0.5) * np.array(self.shape) / self._cropped - 0.5
         return np.clip(np.floor(places + 0.5), 0, np.array(self.shape) - 1).astype(np.int64)

@@ -21,6 +21,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
 from nnunetv2_promise.images.folders import find_cases
 from nnunetv2_promise.images.geometry import nearest_voxel
+from nnunetv2_promise.images.labels import Labels, find_dataset_json, read_labels
 from nnunetv2_promise.images.objects import crop_to_object
 from nnunetv2_promise.images.reading import check_stored_voxels
 from nnunetv2_promise.inference.case_output import CaseWriter, OutputFolder
@@ -72,18 +73,25 @@ def predict_in_engine(request: PredictionRequest) -> list[Path]:
     images = find_cases(request.images, folder.dataset_json)
     prompt_file = load_prompt_file(request.prompts or prompt_file_for(request.images))
     require_kinds(prompt_file, kinds_taken(folder.inference_info), model=str(folder.path))
-    cases = {case: clicked_objects(prompt_file, case, files, folder) for case, files in images.items()}
+    labels = _labels(request.images, folder)
+    cases = {case: clicked_objects(prompt_file, case, files, folder, labels=labels) for case, files in images.items()}
     _refuse_unknown_cases(prompt_file, images)
     output = OutputFolder(request.output, folder.dataset_json["file_ending"], instances=request.instances)
     todo = [case for case in cases if not (request.continue_prediction and output.is_complete(case))]
     if todo:
-        _run(request, folder, output, {case: (images[case], cases[case]) for case in todo})
+        _run(request, folder, output, {case: (images[case], cases[case]) for case in todo}, labels)
     if output.instances:
         output.write_table(list(cases))
     write_json(folder.dataset_json, request.output / "dataset.json")
     write_json(folder.plans, request.output / "plans.json")
     logger.info("%d masks in %s", len(cases), request.output)
     return [output.mask(case) for case in cases]
+
+
+def _labels(images: Path, folder: NNInteractiveFolder) -> Labels:
+    """The labels that prompts name: those of the images' dataset, since a model for any object has none of its own."""
+    named = find_dataset_json(images)
+    return folder.dataset_json["labels"] if named is None else read_labels(named)
 
 
 def segment_objects(
@@ -182,6 +190,7 @@ def _run(
     folder: NNInteractiveFolder,
     output: OutputFolder,
     cases: Mapping[str, tuple[Sequence[Path], list[ClickedObject]]],
+    labels: Labels,
 ) -> None:
     """Segment cases and write their masks, each when it is complete."""
     reader_writer = PlansManager(folder.plans).image_reader_writer_class()
@@ -196,9 +205,7 @@ def _run(
                 raise UserError(f"{files[0]}: every voxel is 0, so there is nothing to segment; restore the image.")
             with contextlib.redirect_stdout(io.StringIO()):
                 masks = segment_objects(session, image, objects)
-            writer.write(
-                case, case_masks(case, masks, objects, image.shape[1:]), properties, folder.dataset_json["labels"]
-            )
+            writer.write(case, case_masks(case, masks, objects, image.shape[1:]), properties, labels)
 
 
 def case_masks(

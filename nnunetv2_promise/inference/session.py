@@ -124,6 +124,15 @@ class InteractiveSession:
             inside=self._model.inside,
         )
 
+    def holds(self, point_xyz: Sequence[float]) -> bool:
+        """Whether a voxel (x, y, z) lies in the image's content, where there is something to click on.
+
+        Raises:
+            UserError: If no image is set.
+        """
+        _, grid, geometry = self._ready()
+        return grid.holds(nearest_voxel(geometry.points_to_index_zyx([point_xyz], "voxel"), geometry.size_zyx))
+
     def add_point(self, point_xyz: Sequence[float], *, positive: bool = True) -> NDArray[np.bool_]:
         """Click.
 

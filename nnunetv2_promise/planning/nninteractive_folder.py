@@ -80,7 +80,7 @@ def read_nninteractive_folder(
             "has this file, plans.json, dataset.json and fold_0."
         )
     plans, dataset_json, info = (read_json(path / name) for name in ("plans.json", "dataset.json", INFERENCE_INFO))
-    file = _fold_folder(path, fold, checkpoint) / checkpoint
+    file = fold_folder(path, fold, checkpoint) / checkpoint
     content = read_weight_file(file)
     for key in ("trainer_name", "init_args", "network_weights"):
         if not isinstance(content, dict) or key not in content:
@@ -93,7 +93,12 @@ def read_nninteractive_folder(
     return folder
 
 
-def _fold_folder(path: Path, fold: str | None, checkpoint: str) -> Path:
+def fold_folder(path: Path, fold: str | None = None, checkpoint: str = "checkpoint_final.pth") -> Path:
+    """The folder of a fold; with None that of the only one that has the checkpoint.
+
+    Raises:
+        UserError: If there is none, or several and None was given.
+    """
     present = sorted(folder for folder in path.glob("fold_*") if (folder / checkpoint).is_file())
     wanted = present if fold is None else [folder for folder in present if folder.name == f"fold_{fold}"]
     if len(wanted) == 1:

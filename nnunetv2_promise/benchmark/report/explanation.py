@@ -10,6 +10,7 @@ from nnunetv2_promise.benchmark.report.grouping import ALL_LABELS, plain_scores,
 from nnunetv2_promise.benchmark.report.names import system_names, trainer_name
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 from nnunetv2_promise.benchmark.statistics import smallest_p
+from nnunetv2_promise.evaluation.tolerances import tolerances_of, warnings_of
 
 FEW_PAIRS = 20
 
@@ -26,6 +27,8 @@ def notes(results: BenchmarkResults, comparison: pd.DataFrame, tests: pd.DataFra
         _scope(results),
         _parts(results),
         *_clicks(results),
+        *_given(results),
+        *_tolerances(results),
         *_absent(results),
         *_skipped(results),
         *_uneven(comparison),
@@ -41,9 +44,9 @@ def _scope(results: BenchmarkResults) -> str:
     trained += f", {seeds} trainings for each fold" if seeds > 1 else ""
     named = f"label {labels[0]}" if len(labels) == 1 else f"{len(labels)} labels ({', '.join(labels)})"
     return (
-        f"Every method was trained on the same cases of {results.dataset} and scored on the same others: "
+        f"Every method trained here saw the same cases of {results.dataset}; all are scored on the same others: "
         f"{trained}, {named}. Budget: {results.budget}. "
-        f"Dice and normalised surface Dice (NSD, tolerance {results.tolerance_mm:g} mm) lie between 0 and 1; "
+        f"Dice and normalised surface Dice (NSD, tolerance {results.tolerance_in_words}) lie between 0 and 1; "
         "higher is better."
     )
 
@@ -93,6 +96,20 @@ def _clicks(results: BenchmarkResults) -> Iterator[str]:
             "to the very clicks that the promptable methods get, so that false findings elsewhere do not count. "
             "Of the two, these rows are the fair comparison with a promptable method."
         )
+
+
+def _given(results: BenchmarkResults) -> Iterator[str]:
+    """What others made."""
+    trained = set(results.runs["trainer"])
+    given = dict.fromkeys(t for t in plain_systems(results)["trainer"] if t not in trained)
+    if given and trained:
+        yield f"{_listed(given)}: made elsewhere, used as it is. Which cases its maker has seen cannot be checked here."
+
+
+def _tolerances(results: BenchmarkResults) -> list[str]:
+    scores = plain_scores(results)
+    one = scores[scores["system"] == scores["system"].iloc[0]].drop_duplicates(["case", "label"])
+    return warnings_of(one, tolerances_of(results.labels, results.tolerance_mm, results.label_tolerances_mm))
 
 
 def _absent(results: BenchmarkResults) -> Iterator[str]:
@@ -164,6 +181,19 @@ def averaging(results: BenchmarkResults) -> str:
         f"{labels}Mean ± standard deviation over cases, and the 95 % bootstrap interval of the mean. HD95: mean of the "
         "95 % Hausdorff distance where truth and mask both have the label. Lesion F1: components that overlap by more "
         "than a tenth of their union. False +, −: volume of components without any overlap, for each case."
+    )
+
+
+def corrected(results: BenchmarkResults) -> str:
+    """How corrections were made, and what their numbers are."""
+    missed = f" Each click misses by {results.jitter_mm:g} mm along each axis (sd)." if results.jitter_mm else ""
+    return (
+        "Each click goes where the last mask is wrong: on the deepest voxel of the largest error, positive where the "
+        f"object is missing, else negative. The first goes to the middle of the object.{missed} Models that correct "
+        "get the last mask and all clicks; others get all positive clicks so far, and keep their mask at a negative "
+        "one. A case counts with the mean over its objects. AUC: area under the curve over clicks, divided by its "
+        "width. NoC@q: clicks until Dice reaches q %, all of them where it does not; NoF@q: share of objects that "
+        "never reach it. Seconds are those of the answer to one click."
     )
 
 

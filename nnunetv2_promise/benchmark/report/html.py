@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from nnunetv2_promise.benchmark.report import latex, plots, shown
-from nnunetv2_promise.benchmark.report.explanation import averaging, notes
-from nnunetv2_promise.benchmark.report.grouping import check_results, plain_systems
+from nnunetv2_promise.benchmark.report.corrections import correction_curves, correction_table
+from nnunetv2_promise.benchmark.report.explanation import averaging, corrected, notes
+from nnunetv2_promise.benchmark.report.grouping import METRICS, check_results, plain_systems
 from nnunetv2_promise.benchmark.report.pictures import case_pictures
 from nnunetv2_promise.benchmark.report.tables import (
     ablation_table,
@@ -34,8 +35,9 @@ def write_report(results: BenchmarkResults, folder: Path) -> Path:
 
     Beside ``report.html``: ``table1.csv`` and ``table1.tex`` (the comparison), ``tests.csv`` (the declared
     comparisons), ``table2.csv`` and ``table2.tex`` (the variants of the network), ``objects.csv`` (was the click
-    obeyed) and ``robustness.csv`` where there are such results, ``scores.csv`` and ``object_scores.csv`` (every system,
-    case, label and object) and ``report.json`` (all of it). The HTML is written last.
+    obeyed), ``corrections.csv`` and ``correction_curves.csv`` and ``robustness.csv`` where there are such results;
+    ``scores.csv``, ``object_scores.csv`` and ``correction_scores.csv`` (every system, case, label and object) and
+    ``report.json`` (all of it). The HTML is written last.
 
     Args:
         results: Of the benchmark.
@@ -53,6 +55,8 @@ def write_report(results: BenchmarkResults, folder: Path) -> Path:
         "tests": primary_table(results),
         "table2": ablation_table(results),
         "objects": object_table(results),
+        "corrections": correction_table(results),
+        "correction_curves": correction_curves(results),
         "robustness": robustness_table(results),
     }
     explained = notes(results, tables["table1"], tables["tests"])
@@ -60,6 +64,7 @@ def write_report(results: BenchmarkResults, folder: Path) -> Path:
     for name, table in tables.items():
         _write_csv(table, folder / f"{name}.csv", digits="%.6g")
     _write_csv(results.scores[list(SCORE_COLUMNS)], folder / "scores.csv")
+    _write_csv(None if results.corrections.empty else results.corrections, folder / "correction_scores.csv")
     _write_csv(None if results.objects.empty else results.objects, folder / "object_scores.csv")
     latex.write_table1(tables["table1"], tables["tests"], results, folder / "table1.tex")
     if tables["table2"] is None:
@@ -95,6 +100,7 @@ def _json(
         "systems": list(results.systems),
         "labels": {name: list(v) if isinstance(v, tuple) else v for name, v in results.labels.items()},
         "tolerance_mm": results.tolerance_mm,
+        "label_tolerances_mm": dict(results.label_tolerances_mm),
         "budget": results.budget,
         "commands": list(results.commands),
         "notes": list(explained),
@@ -126,6 +132,7 @@ def _content(
             ("tests", shown.tests),
             ("table2", shown.variants),
             ("objects", shown.objects),
+            ("corrections", shown.corrections),
             ("robustness", shown.robustness),
         )
     }
@@ -134,12 +141,13 @@ def _content(
         "title": f"{results.dataset}: benchmark",
         "notes": explained,
         "averaging": averaging(results),
+        "corrected": corrected(results),
         "groups": groups,
         "costs": shown.costs(comparison),
         **optional,
         "diagrams": [
             {"title": title, "explanation": text, "key": key, "url": data_url(figure)}
-            for title, text, key, figure in _diagrams(results, tables["robustness"], kinds)
+            for title, text, key, figure in _diagrams(results, tables, kinds)
             if figure is not None
         ],
         "pictures": pictures,
@@ -148,7 +156,7 @@ def _content(
 
 
 def _diagrams(
-    results: BenchmarkResults, moved: pd.DataFrame | None, kinds: Sequence[str]
+    results: BenchmarkResults, tables: Mapping[str, pd.DataFrame | None], kinds: Sequence[str]
 ) -> Iterator[tuple[str, str, list[tuple[str, str]], Any]]:
     """Title, explanation, key of colours and figure of each diagram; the figure is None where there are no numbers."""
     key = [(plots.KIND_COLOURS[kind], plots.KIND_NAMES[kind]) for kind in kinds]
@@ -166,4 +174,8 @@ def _diagrams(
     yield "Dice against object volume", points, key, plots.against_volume(results)
     yield "Dice against number of clicks", "", [], plots.against_clicks(results)
     yield ("Dice against the click's distance from the centre", offsets, clicked, plots.against_click_offset(results))
+    curves, moved = tables["correction_curves"], tables["robustness"]
+    for metric, name in METRICS.items():
+        figure = None if curves is None else plots.correction_curves(curves[curves["metric"] == metric], name)
+        yield f"{name} after each click on an error", "Means over cases with their 95 % intervals.", [], figure
     yield "Dice against the place of the click", "", [], None if moved is None else plots.robustness(moved)

@@ -57,7 +57,7 @@ def write_table1(table: pd.DataFrame, tests: pd.DataFrame | None, results: Bench
         cells[title] = table[column].map(lambda value: shown.number(value, 2))
     best = _best(table, cells, {name: f"{metric}_mean" for metric, name in METRICS.items()}, by=table["label"])
     caption = (
-        f"{results.dataset}: mean and standard deviation over cases, NSD at {results.tolerance_mm:g} mm; "
+        f"{results.dataset}: mean and standard deviation over cases, NSD at {results.tolerance_in_words}; "
         f"budget: {results.budget}. Bold: best mean. † and ‡: differs from its baseline with p < 0.05 and p < 0.001 in "
         "a declared comparison (Wilcoxon signed-rank test over cases, Holm's correction)."
     )
@@ -78,7 +78,7 @@ def write_table2(table: pd.DataFrame, results: BenchmarkResults, path: Path) -> 
     labels = f" over {ALL_LABELS}" if len(results.labels) > 1 else ""
     caption = (
         f"{results.dataset}: variants of the network. Mean and standard deviation over cases{labels}, "
-        f"NSD at {results.tolerance_mm:g} mm; budget: {results.budget}. Bold: best mean."
+        f"NSD at {results.tolerance_in_words}; budget: {results.budget}. Bold: best mean."
     )
     _write(cells, best, caption, path)
 

@@ -52,7 +52,7 @@ def box_plots(results: BenchmarkResults) -> Figure:
             sns.boxplot(**common, showfliers=False, width=0.55, fill=False, linewidth=1.3)
         np.random.seed(0)  # seaborn draws its jitter from the global state
         sns.stripplot(**common, size=3, alpha=0.5, jitter=0.2)
-        tolerance = f" (tolerance {results.tolerance_mm:g} mm)" if metric == "nsd" else ""
+        tolerance = f" (tolerance {results.tolerance_in_words})" if metric == "nsd" else ""
         panel.set(xlabel=title + tolerance, ylabel="", xlim=(-0.03, 1.03))
         panel.grid(axis="x", alpha=0.25)
     return _finished(figure)
@@ -114,6 +114,19 @@ def against_clicks(results: BenchmarkResults) -> Figure | None:
         curves[label] = pd.DataFrame(found).assign(place=[counts.index(points) for points in rows["points"]])
     figure = curve_figure(curves, xlabel="clicks for each object", ylabel="mean Dice (95 % interval)")
     figure.axes[0].set_xticks(range(len(counts)), [str(count) for count in counts])
+    return figure
+
+
+def correction_curves(table: pd.DataFrame, metric: str) -> Figure:
+    """Mean scores after each click on an error, one line for each system.
+
+    Args:
+        table: Rows of one metric of ``corrections.correction_curves``.
+        metric: Its name.
+    """
+    curves = {name: rows.assign(place=rows["clicks"]) for name, rows in table.groupby("name", sort=False)}
+    figure = curve_figure(curves, xlabel="clicks for each object", ylabel=f"mean {metric} (95 % interval)")
+    figure.axes[0].set_xticks(sorted(table["clicks"].unique()))
     return figure
 
 

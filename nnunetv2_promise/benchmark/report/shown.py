@@ -109,6 +109,25 @@ def objects(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def corrections(table: pd.DataFrame) -> pd.DataFrame:
+    """What clicks on errors give, from ``corrections.correction_table``."""
+    rows = []
+    for row in table.to_dict("records"):
+        cells = {"system": row["name"], "objects": str(row["objects"]), "Dice, 1 click": number(row["dice_1"])}
+        for metric, name in METRICS.items():
+            key = f"{metric}_final"
+            cells[f"{name}, {clicks_in_words(row['clicks'])}"] = number(row[key])
+            cells[f"{name}: 95 %"] = span(row[f"{key}_ci_low"], row[f"{key}_ci_high"])
+            cells[f"{name} AUC"] = number(row[f"{metric}_auc"])
+        for quality in (column[4:] for column in table.columns if column.startswith("noc_")):
+            cells[f"NoC@{quality}"] = number(row[f"noc_{quality}"], 2)
+            cells[f"NoF@{quality}"] = share(row[f"nof_{quality}"])
+        cells["s per click"] = number(row["seconds_median"], 2)
+        cells["p95 (s)"] = number(row["seconds_p95"], 2)
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
 def robustness(table: pd.DataFrame) -> pd.DataFrame:
     """Dice for each place of the click, from ``tables.robustness_table``."""
     return pd.DataFrame(
