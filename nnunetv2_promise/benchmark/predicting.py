@@ -27,6 +27,11 @@ def nearest(condition: Condition) -> str:
     return f"nearest_{condition.points}"
 
 
+def crop(condition: Condition) -> str:
+    """The condition of a method without clicks that is run on the crop around clicks alone."""
+    return f"crop_{condition.points}"
+
+
 def _model(layout: BenchmarkLayout, method: Method, training: Training) -> tuple[str, ...]:
     """The arguments that name a model and its fold to a command that predicts."""
     settings = layout.settings
@@ -107,6 +112,23 @@ def restrict(layout: BenchmarkLayout, method: Method, training: Training, condit
             "prompts": digest(prompts),
             "versions": versions(),
         },
+    )
+
+
+def predict_crops(layout: BenchmarkLayout, method: Method, training: Training, condition: Condition) -> Step:
+    """Run a method without clicks on the patch around each click of a condition."""
+    target = layout.predictions(method, training, crop(condition))
+    prompts, settings = layout.prompts(training.fold, condition.name), layout.settings
+    fold = layout.model_fold(method, training)
+    paths = (fold, layout.images(training.fold), prompts, target)
+    return Step(
+        crop(condition),
+        "Predict the crops around the clicks",
+        (sys.executable, "-m", "nnunetv2_promise.benchmark.crops", *map(str, paths), settings.device),
+        resume=("--resume",),
+        resumable=lambda: _keep_complete_masks(target),
+        needs=(),
+        made_from=lambda: prediction_inputs(layout, method, training, prompts),
     )
 
 

@@ -59,7 +59,7 @@ def write_object_scores(layout: BenchmarkLayout, method: Method, training: Train
     clicks, truths = load_prompt_file(prompts), find_volumes(layout.truths(training.fold), what="label maps")
     kind, _ = kind_of(condition)
     folder = layout.predictions(method, training, "none" if kind == "nearest" else condition)
-    whole = find_volumes(folder, what="predictions") if kind == "nearest" else {}
+    whole = {} if kind == "clicks" else find_volumes(folder, what="predictions")
     labels = read_labels(layout.dataset_json)
     settings = layout.settings
     tolerances = tolerances_of(scored_labels(labels), settings.tolerance_mm, settings.label_tolerances_mm)
@@ -67,7 +67,7 @@ def write_object_scores(layout: BenchmarkLayout, method: Method, training: Train
         _Job(
             case=case,
             truth=truths[case],
-            masks=whole[case] if kind == "nearest" else folder / "instances" / case,
+            masks=whole[case] if whole else folder / "instances" / case,
             prompts=PromptFile(clicks.path, clicks.coordinates, {case: clicks.cases[case]}),
             labels=labels,
             per=settings.per,

@@ -84,20 +84,20 @@ def prompts_of(layout: BenchmarkLayout, fold: int, condition: str) -> Path | Non
     kind, points = kind_of(condition)
     if kind == "none":
         return None
-    return layout.prompts(fold, f"clicks_{points}" if kind == "nearest" else condition)
+    return layout.prompts(fold, f"clicks_{points}" if kind in ("nearest", "crop") else condition)
 
 
 def kind_of(condition: str) -> tuple[str, int]:
     """The condition as the report names it, and the number of clicks: ``clicks_10`` is ``("clicks", 10)``."""
     kind, _, number = condition.partition("_")
-    if kind in ("clicks", "nearest"):
+    if kind in ("clicks", "nearest", "crop"):
         return kind, int(number)
     return condition, 0 if condition == "none" else 1
 
 
 def stands_in_tables(condition: str) -> bool:
     """Whether a condition makes a system of its own; the others are robustness conditions."""
-    return kind_of(condition)[0] in ("none", "clicks", "nearest")
+    return kind_of(condition)[0] in ("none", "clicks", "nearest", "crop")
 
 
 def system_name(settings: BenchmarkSettings, method: Method, condition: str) -> str:
@@ -111,7 +111,7 @@ def system_name(settings: BenchmarkSettings, method: Method, condition: str) -> 
     if kind == "none":
         return name
     clicks = f"{points} click" + ("s" if points > 1 else "")
-    return f"{name} + {clicks}" if kind == "nearest" else f"{name}, {clicks}"
+    return {"nearest": f"{name} + {clicks}", "crop": f"{name}, crop around {clicks}"}.get(kind, f"{name}, {clicks}")
 
 
 def describe_objects(

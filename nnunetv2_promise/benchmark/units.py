@@ -16,10 +16,12 @@ from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.predicting import (
     NO_CLICKS,
     cases_of,
+    crop,
     digest_of_masks,
     nearest,
     predict,
     predict_clicks,
+    predict_crops,
     prediction_inputs,
     restrict,
 )
@@ -88,6 +90,9 @@ def unit_steps(layout: BenchmarkLayout, method: Method, training: Training) -> l
         if condition.name.startswith("clicks_"):
             steps.append(restrict(layout, method, training, condition))
             steps.append(_score(layout, method, training, nearest(condition)))
+            if layout.settings.crop and method.trained:
+                steps.append(predict_crops(layout, method, training, condition))
+                steps.append(_score(layout, method, training, crop(condition)))
     return steps + _correct(layout, method, training)
 
 
@@ -96,7 +101,9 @@ def scored_conditions(layout: BenchmarkLayout, method: Method) -> list[str]:
     ways = conditions(layout)
     if method.prompted:
         return [condition.name for condition in ways]
-    return [NO_CLICKS, *(nearest(condition) for condition in ways if condition.name.startswith("clicks_"))]
+    clicked = [condition for condition in ways if condition.name.startswith("clicks_")]
+    crops = clicked if layout.settings.crop and method.trained else []
+    return [NO_CLICKS, *map(nearest, clicked), *map(crop, crops)]
 
 
 def _train(layout: BenchmarkLayout, method: Method, training: Training) -> Step:
@@ -143,7 +150,7 @@ def _score(layout: BenchmarkLayout, method: Method, training: Training, conditio
         if method.trained:
             check_model(layout, method, training)
         write_condition_scores(layout, method, training, condition)
-        if kind_of(condition)[0] in ("clicks", "nearest"):
+        if kind_of(condition)[0] in ("clicks", "nearest", "crop"):
             write_object_scores(layout, method, training, condition)
 
     def inputs() -> dict[str, Any]:

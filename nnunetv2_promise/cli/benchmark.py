@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _EXAMPLE = """examples:
   nnUNetv2_promise_benchmark -d 10 -tr nnUNetTrainer ProMISeTrainer --prompts 1 10
   nnUNetv2_promise_benchmark -d 10 -tr nnUNetTrainer ProMISeTrainer -f 0 --minutes 30 --dry_run
+  nnUNetv2_promise_benchmark -d 10 -tr nnUNetTrainer ProMISeInteractiveTrainer --corrections 5
   nnUNetv2_promise_benchmark -d 10 -tr nnUNetTrainer UXNet3DTrainer nnFormerTrainer SwinUNETRTrainer \\
-      SAMAdapter3DTrainer ProMISeTrainer --cluster slurm --partition gpu --minutes_per_job 1440
+      SAMAdapter3DTrainer ProMISeTrainer --per case --cluster slurm --partition gpu --minutes_per_job 1440
 
 What is missing is trained, predicted and scored; a second call resumes where the first one ended, and adds trainers,
 folds, seeds or numbers of clicks to what earlier ones named. See docs/how-to/benchmark.md.

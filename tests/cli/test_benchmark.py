@@ -18,6 +18,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from benchmark_workspace import QUICK, BenchmarkWorkspace, make_benchmark_workspace, reported_scores
+from clickable_workspace import Clickable
 from commands import DATASET, PLANS
 
 from nnunetv2_promise.cli import benchmark as command
@@ -250,6 +251,35 @@ def test_masks_of_anyone_are_scored_beside_the_others(
     assert "give NAME=FOLDER" in refused.stderr
 
 
+def test_corrections_crops_and_models_of_others_are_added(
+    quick: BenchmarkWorkspace, finished: Path, clickable: Clickable, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output, symlinks=True)
+    model = f"Zero={clickable.model}"
+    more = ("--corrections", "2", "--jitter", "1", "--crop", "--tolerance", "2", "--nninteractive", model)
+    done = quick.run(output, *FOLDS, *more)
+    assert "Train" not in ran(done)
+    report = output / "report"
+    scores = reported_scores(output)
+    assert {UNET, CLICKED, NEAREST, "QuickUNet, crop around 1 click", "Zero, 1 click"} == set(scores["system"])
+    # Every system that takes clicks is asked whether it obeyed them.
+    obeyed = pd.read_csv(report / "object_scores.csv")
+    assert set(obeyed["system"]) == set(scores["system"]) - {UNET}
+    clicked = pd.read_csv(report / "correction_scores.csv", dtype={"case": str})
+    assert set(clicked["system"]) == {"QuickUNet", "QuickProMISe", "Zero"}
+    assert set(clicked["clicks"]) == {1, 2}
+    of_objects = clicked.groupby("system")[["case", "label", "object"]].apply(lambda part: len(part.drop_duplicates()))
+    assert of_objects.nunique() == 1
+    assert (clicked.groupby(["system", "clicks"]).size().unstack() == of_objects.iloc[0]).all(axis=None)
+    seconds = clicked[clicked["clicks"] == 1].groupby("system")["seconds"]
+    assert seconds.count().to_dict() == {"QuickUNet": 0, "QuickProMISe": of_objects.iloc[0], "Zero": of_objects.iloc[0]}
+    content = json.loads((report / "report.json").read_text())
+    assert [row["name"] for row in content["corrections"]] == ["QuickUNet, cut down by clicks", "QuickProMISe", "Zero"]
+    assert any("Zero: made elsewhere" in sentence for sentence in content["notes"])
+    assert ran(quick.run(output, *FOLDS)) == []  # what earlier calls asked for stays
+
+
 def test_several_trainings_of_a_fold_differ_by_their_seed(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
     output = tmp_path / "out"
     quick.run(output, "-f", "0", "--training_seeds", "2", trainers=(QUICK[1],))
@@ -305,6 +335,10 @@ BAD = [
     (["-tr", "QuickUNet", "--minutes", "1"], "no QuickUNet_limited"),
     (["-tr", "QuickUNet", "--reference", "nnUNetTrainer"], "none of the trainers"),
     (["-tr", "QuickUNet", "-f", "5"], "has the folds 0 to 4"),
+    (["-tr", "QuickUNet", "--nninteractive", "."], "not a model folder of nnInteractive"),
+    (["-tr", "QuickUNet", "--jitter", "2"], "give both"),
+    (["-tr", "QuickUNet", "--tolerance", "2", "3"], "twice"),
+    (["-tr", "QuickUNet", "--tolerance", "liver=3"], "there is no label liver"),
     (["-tr", "QuickUNet", "-c", "3d_lowres"], "no configuration 3d_lowres"),
     (["-tr", "QuickUNet", "-d", "78"], "No dataset 078"),
     (["-tr", "QuickUNet", "-device", "cuda"], "no CUDA device"),
@@ -361,21 +395,27 @@ def test_a_changed_split_is_noticed(quick: BenchmarkWorkspace, finished: Path) -
     assert "fold 0 has changed" in done.stderr
 
 
-@pytest.mark.slow
-def test_killed_ten_times_it_gives_the_same_report(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kills", "folds"), [(1, ("0",)), pytest.param(10, ("0", "1"), marks=pytest.mark.slow)], ids=["once", "ten times"]
+)
+def test_killed_and_started_again_it_gives_the_same_scores(
+    quick: BenchmarkWorkspace, finished: Path, tmp_path: Path, kills: int, folds: tuple[str, ...]
+) -> None:
     output, results = tmp_path / "out", tmp_path / "results"
     environment = quick.environment(nnUNet_results=str(results))
     results.mkdir()
-    chance = random.Random(4)
-    for _ in range(10):
-        process = subprocess.Popen(
-            quick.command(output, *FOLDS), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+    command, chance = quick.command(output, "-f", *folds), random.Random(4)
+    for _ in range(kills):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(chance.uniform(8, 25))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    subprocess.run(quick.command(output, *FOLDS), env=environment, check=True, timeout=800, capture_output=True)
-    pd.testing.assert_frame_equal(reported_scores(output), reported_scores(finished))
+    subprocess.run(command, env=environment, check=True, timeout=800, capture_output=True)
+    undisturbed = reported_scores(finished)
+    undisturbed = undisturbed[undisturbed["fold"].isin(map(int, folds))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(reported_scores(output), undisturbed)
+    if len(folds) == 1:
+        return
     tables = [pd.read_csv(folder / "report" / "table1.csv") for folder in (output, finished)]
     first, second = (
         table[[name for name in table.columns if not any(cost in name for cost in COSTS)]] for table in tables

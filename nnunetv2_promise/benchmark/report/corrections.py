@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nnunetv2_promise.benchmark.report.grouping import METRICS, plain_systems
-from nnunetv2_promise.benchmark.report.names import method_names
+from nnunetv2_promise.benchmark.report.names import ENDS, method_names
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 from nnunetv2_promise.benchmark.statistics import summarize
 from nnunetv2_promise.evaluation.correction_curves import QUALITIES, summarise_objects
@@ -69,7 +69,7 @@ def _systems(results: BenchmarkResults) -> Iterator[tuple[str, str, pd.DataFrame
     """System, its name, and its rows."""
     names = method_names(plain_systems(results))
     for (system, trainer, plans), table in results.corrections.groupby(["system", "trainer", "plans"], sort=False):
-        cut_down = ", cut down by clicks" if table["seconds"].isna().all() else ""
+        cut_down = ENDS["nearest"] if table["seconds"].isna().all() else ""
         yield str(system), names[trainer, plans] + cut_down, table
 
 

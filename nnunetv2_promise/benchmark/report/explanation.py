@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
@@ -95,6 +95,15 @@ def _clicks(results: BenchmarkResults) -> Iterator[str]:
             f"{trainers['nearest']} with “+ click(s)”: the same masks, cut down afterwards to the components nearest "
             "to the very clicks that the promptable methods get, so that false findings elsewhere do not count. "
             "Of the two, these rows are the fair comparison with a promptable method."
+        )
+    yield from _cropped(trainers)
+
+
+def _cropped(trainers: Mapping[str, str]) -> Iterator[str]:
+    if "crop" in trainers:
+        yield (
+            f"{trainers['crop']} with “crop around”: the same networks, run once on the patch around each click and "
+            "nowhere else."
         )
 
 

@@ -15,7 +15,7 @@ from nnunetv2_promise.errors import UserError
 
 ALL_LABELS = "all labels"
 METRICS = {"dice": "Dice", "nsd": "NSD"}
-PLAIN_CONDITIONS = ("none", "nearest", "clicks")
+PLAIN_CONDITIONS = ("none", "nearest", "crop", "clicks")
 """Conditions of the comparison; every other one is about robustness."""
 
 

@@ -39,6 +39,9 @@ ABLATIONS = {
 }
 """Trainer class -> row of the paper's Table 2, in its order."""
 
+ENDS = {"nearest": ", cut down by clicks", "crop": ", on crops around clicks"}
+"""Condition -> what stands behind a method's name where it is not about a number of clicks."""
+
 _LIMITED = re.compile(r"_limited$")
 _EPOCHS = re.compile(r"_(\d+)epochs?$")
 
@@ -85,8 +88,9 @@ def system_names(results: BenchmarkResults) -> dict[str, str]:
     methods = method_names(systems)
     names = {}
     for system, row in systems.iterrows():
-        joint = {"none": "", "nearest": f" + {clicks_in_words(row['points'])}"}
-        end = joint.get(row["condition"], f", {clicks_in_words(row['points'])}")
+        clicks = clicks_in_words(row["points"])
+        joint = {"none": "", "nearest": f" + {clicks}", "crop": f", crop around {clicks}"}
+        end = joint.get(row["condition"], f", {clicks}")
         names[str(system)] = methods[row["trainer"], row["plans"]] + end
     uses = Counter(names.values())
     return {system: name if uses[name] == 1 else system for system, name in names.items()}

@@ -23,13 +23,18 @@ from nnunetv2_promise.benchmark.report.grouping import (
     plain_systems,
     training_scores,
 )
-from nnunetv2_promise.benchmark.report.names import method_names, system_names
+from nnunetv2_promise.benchmark.report.names import ENDS, method_names, system_names
 from nnunetv2_promise.benchmark.results import BenchmarkResults
 from nnunetv2_promise.benchmark.statistics import summarize
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
-KIND_COLOURS = {"none": "#0072b2", "nearest": "#e69f00", "clicks": "#009e73"}
-KIND_NAMES = {"none": "no click", "nearest": "no click, cut down by clicks afterwards", "clicks": "promptable"}
+KIND_COLOURS = {"none": "#0072b2", "nearest": "#e69f00", "crop": "#cc79a7", "clicks": "#009e73"}
+KIND_NAMES = {
+    "none": "no click",
+    "nearest": "no click, cut down by clicks afterwards",
+    "crop": "no click, on the crop around the clicks",
+    "clicks": "promptable",
+}
 BETTER, WORSE, EQUAL = "#0072b2", "#d55e00", "#8a8a8a"
 _LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a6761d")
 _MARKERS = "os^Dv<>P"
@@ -78,7 +83,7 @@ def paired_lines(results: BenchmarkResults, pairs: Sequence[tuple[str, str]]) ->
         panel.plot((0, 1), both.mean(), color="black", linewidth=2, marker="D", markersize=5)
         panel.set(xlim=(-0.25, 1.25), ylim=(-0.03, 1.03))
         panel.set_xticks((0, 1), ("baseline", "system"))
-        _title(panel, names[system], f"against {names[baseline]}, n = {len(both)}")
+        _title(panel, names[system], f"against {names[baseline]}, n\u00a0=\u00a0{len(both)}")
     _label_outer(panels, ylabel="Dice of a case")
     return _finished(figure)
 
@@ -109,7 +114,7 @@ def against_clicks(results: BenchmarkResults) -> Figure | None:
     counts = sorted(clicked["points"].unique())
     curves = {}
     for (trainer, plans, condition), rows in lines.items():
-        label = names[trainer, plans] + (", cut down by clicks" if condition == "nearest" else "")
+        label = names[trainer, plans] + ENDS.get(condition, "")
         found = [summarize(wide[system]) for system in rows.index]
         curves[label] = pd.DataFrame(found).assign(place=[counts.index(points) for points in rows["points"]])
     figure = curve_figure(curves, xlabel="clicks for each object", ylabel="mean Dice (95 % interval)")

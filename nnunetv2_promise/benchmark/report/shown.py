@@ -92,21 +92,21 @@ def variants(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def objects(table: pd.DataFrame) -> pd.DataFrame:
-    """What each click gave, from ``tables.object_table``."""
-    return pd.DataFrame(
-        [
-            {
-                "system": row["name"],
-                "objects": row["size"],
-                "clicked": str(row["n"]),
-                "Dice": number(row["dice"]),
-                "NSD": number(row["nsd"]),
-                "wrong object": share(row["wrong_object"]),
-                "holds its click": share(row["holds_click"]),
-            }
-            for row in table.to_dict("records")
-        ]
-    )
+    """What each click gave, from ``tables.object_table``: a row for each system, Dice and NSD by size as columns."""
+    sizes = [size for size in dict.fromkeys(table["size"]) if size != "all"]
+    rows = []
+    for _, part in table.groupby("system", sort=False):
+        of_size = part.set_index("size")
+        whole = of_size.loc["all"]
+        cells = {"system": whole["name"], "clicked": str(whole["n"])}
+        cells["wrong object"], cells["holds its click"] = share(whole["wrong_object"]), share(whole["holds_click"])
+        cells["Dice / NSD"] = f"{number(whole['dice'])} / {number(whole['nsd'])}"
+        for size in sizes:
+            found = of_size.loc[size] if size in of_size.index else None
+            dashes = f"{UNDEFINED} / {UNDEFINED}"
+            cells[size] = dashes if found is None else f"{number(found['dice'])} / {number(found['nsd'])}"
+        rows.append(cells)
+    return pd.DataFrame(rows)
 
 
 def corrections(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,10 +120,10 @@ def corrections(table: pd.DataFrame) -> pd.DataFrame:
             cells[f"{name}: 95 %"] = span(row[f"{key}_ci_low"], row[f"{key}_ci_high"])
             cells[f"{name} AUC"] = number(row[f"{metric}_auc"])
         for quality in (column[4:] for column in table.columns if column.startswith("noc_")):
-            cells[f"NoC@{quality}"] = number(row[f"noc_{quality}"], 2)
-            cells[f"NoF@{quality}"] = share(row[f"nof_{quality}"])
-        cells["s per click"] = number(row["seconds_median"], 2)
-        cells["p95 (s)"] = number(row["seconds_p95"], 2)
+            cells[f"NoC@{quality} (NoF)"] = f"{number(row[f'noc_{quality}'], 2)} ({share(row[f'nof_{quality}'])})"
+        measured = not pd.isna(row["seconds_median"])
+        seconds = f"{number(row['seconds_median'], 2)} ({number(row['seconds_p95'], 2)})"
+        cells["seconds (p95)"] = seconds if measured else UNDEFINED
         rows.append(cells)
     return pd.DataFrame(rows)
 

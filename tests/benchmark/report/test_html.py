@@ -174,6 +174,18 @@ def test_report_claims_nothing_that_was_not_done(two_labels: BenchmarkResults) -
     assert "promptable method is unequal" not in many
 
 
+def test_report_says_what_was_made_elsewhere_and_which_tolerance_says_little(two_labels: BenchmarkResults) -> None:
+    runs = two_labels.runs[two_labels.runs["trainer"] != "nnUNetTrainer"]
+    results = dataclasses.replace(two_labels, runs=runs, tolerance_mm=1.0, label_tolerances_mm={"B": 3.0})
+    text = " ".join(notes(results, comparison_table(results), primary_table(results)))
+    assert "nnU-Net: made elsewhere" in text
+    assert "tolerance 1 mm, B 3 mm" in text
+    assert "NSD for label B, 3 mm, exceeds a third" in text  # objects of 100 mm3
+    assert "NSD for label A" not in text
+    unchecked = notes(two_labels, comparison_table(two_labels), primary_table(two_labels))
+    assert "made elsewhere" not in " ".join(unchecked)
+
+
 def test_report_warns_of_means_over_different_cases(two_labels: BenchmarkResults) -> None:
     assert "different numbers of cases" not in explained(two_labels)
     lacking = two_labels.scores[(two_labels.scores["system"] != "nnUNetTrainer") | (two_labels.scores["case"] != "a")]

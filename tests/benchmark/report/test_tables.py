@@ -11,8 +11,19 @@ import pytest
 from synthetic_benchmark import make_results, rows, two_label_results
 
 from nnunetv2_promise.benchmark.report import latex
+from nnunetv2_promise.benchmark.report.corrections import correction_curves, correction_table
 from nnunetv2_promise.benchmark.report.names import condition_name, system_names, trainer_name
-from nnunetv2_promise.benchmark.report.shown import clicks_of, mean_and_sd, number, p_value, share, signed, span
+from nnunetv2_promise.benchmark.report.shown import (
+    clicks_of,
+    corrections,
+    mean_and_sd,
+    number,
+    objects,
+    p_value,
+    share,
+    signed,
+    span,
+)
 from nnunetv2_promise.benchmark.report.tables import (
     ablation_table,
     comparison_table,
@@ -21,7 +32,7 @@ from nnunetv2_promise.benchmark.report.tables import (
     primary_table,
     robustness_table,
 )
-from nnunetv2_promise.benchmark.results import BenchmarkResults
+from nnunetv2_promise.benchmark.results import CORRECTION_COLUMNS, BenchmarkResults
 
 NAN = math.nan
 
@@ -167,6 +178,70 @@ def test_objects_by_size_and_whether_the_click_was_obeyed(two_labels: BenchmarkR
     np.testing.assert_allclose(table["wrong_object"], [0.25, 0, 0.5, 0])
     np.testing.assert_allclose(table["holds_click"], [0.75, 1, 0.5, 1])
     assert object_table(two_labels) is None
+
+
+def test_objects_are_shown_with_their_sizes_as_columns() -> None:
+    table = pd.DataFrame(
+        [("s", "S", "all", 2, 0.5, 0.6, 0.5, 1.0), ("s", "S", "0 to 1 ml", 2, 0.5, 0.6, 0.5, 1.0),
+         ("t", "T", "all", 1, 0.7, 0.8, 0.0, 0.0), ("t", "T", "1 to 5 ml", 1, 0.7, 0.8, 0.0, 0.0)],
+        columns=["system", "name", "size", "n", "dice", "nsd", "wrong_object", "holds_click"],
+    )  # fmt: skip
+    assert objects(table).to_numpy().tolist() == [
+        ["S", "2", "50.0 %", "100.0 %", "0.500 / 0.600", "0.500 / 0.600", "– / –"],
+        ["T", "1", "0.0 %", "0.0 %", "0.700 / 0.800", "– / –", "0.700 / 0.800"],
+    ]
+
+
+def corrected(dice: dict[str, list[list[float]]], seconds: float = 0.5) -> pd.DataFrame:
+    """Rows of ``ProMISeTrainer``: case -> Dice after each click of each object; NSD is half of it."""
+    return pd.DataFrame(
+        [
+            ("ProMISeTrainer", "ProMISeTrainer", "nnUNetPlans", "none", 0, 0, 0, case, "A", number, click, value,
+             value / 2, seconds * click, True)
+            for case, objects in dice.items()
+            for number, scores in enumerate(objects, start=1)
+            for click, value in enumerate(scores, start=1)
+        ],
+        columns=list(CORRECTION_COLUMNS),
+    )  # fmt: skip
+
+
+def test_corrections_by_hand(two_labels: BenchmarkResults) -> None:
+    """Case a has two objects, which count half as much each as the one of case b."""
+    scores = corrected({"a": [[0.6, 0.8, 0.9], [0.2, 0.4, 0.5]], "b": [[0.85, 0.85, 0.85]]})
+    results = dataclasses.replace(two_labels, corrections=scores)
+    table = correction_table(results)
+    assert table is not None
+    row = table.iloc[0]
+    assert (row["name"], row["objects"], row["clicks"]) == ("ProMISe", 3, 3)
+    assert row["dice_1"] == pytest.approx((0.4 + 0.85) / 2)
+    assert row["dice_final"] == pytest.approx((0.7 + 0.85) / 2)
+    assert row["nsd_final"] == pytest.approx((0.7 + 0.85) / 4)
+    assert row["dice_auc"] == pytest.approx((((0.7 + 0.85) / 2 + (0.3 + 0.45) / 2) / 2 + 0.85) / 2)
+    assert row["noc_80"] == pytest.approx(((2 + 3) / 2 + 1) / 2)
+    assert row["nof_80"] == pytest.approx((0.5 + 0) / 2)
+    assert row["noc_90"] == pytest.approx(((3 + 3) / 2 + 3) / 2)
+    assert row["nof_90"] == pytest.approx((0.5 + 1) / 2)
+    assert row["seconds_median"] == 1.0
+    assert row["seconds_p95"] == pytest.approx(1.5)
+    curves = correction_curves(results)
+    assert curves is not None
+    at = curves[curves["metric"] == "dice"].set_index("clicks")["mean"]
+    assert at.to_dict() == pytest.approx({1: 0.625, 2: 0.725, 3: 0.775})
+    (cells,) = corrections(table).to_dict("records")
+    assert cells["NoC@80 (NoF)"] == "1.75 (25.0 %)"
+    assert cells["seconds (p95)"] == "1.00 (1.50)"
+
+
+def test_a_mask_that_is_only_cut_down_has_no_seconds(two_labels: BenchmarkResults) -> None:
+    scores = corrected({"a": [[0.5]], "b": [[0.7]]}, seconds=NAN)
+    table = correction_table(dataclasses.replace(two_labels, corrections=scores))
+    assert table is not None
+    assert table["name"].tolist() == ["ProMISe, cut down by clicks"]
+    (cells,) = corrections(table).to_dict("records")
+    assert (cells["seconds (p95)"], cells["Dice AUC"]) == ("–", "–")  # one click has no area
+    assert correction_table(two_labels) is None
+    assert correction_curves(two_labels) is None
 
 
 def test_lesions_are_counted_over_all_cases(two_labels: BenchmarkResults) -> None:
