@@ -179,12 +179,15 @@ def _correct(layout: BenchmarkLayout, method: Method, training: Training) -> lis
     settings, folder = layout.settings, layout.corrections(method, training)
     if not settings.corrections:
         return []
-    module = (sys.executable, "-m", "nnunetv2_promise.benchmark.corrections")
+    module = (sys.executable, "-m", "nnunetv2_promise.benchmark.correcting")
 
     def inputs() -> dict[str, Any]:
-        masks = {"masks": digest_of_masks(layout, method, training, NO_CLICKS)}
+        if method.prompted:
+            made = prediction_inputs(layout, method, training, None)
+        else:
+            made = {"masks": digest_of_masks(layout, method, training, NO_CLICKS)}
         return {
-            **(prediction_inputs(layout, method, training, None) if method.prompted else masks),
+            **made,
             "truths": digest_of(layout.truths(training.fold).iterdir()),
             "clicks": settings.corrections,
             "jitter_mm": settings.jitter_mm,

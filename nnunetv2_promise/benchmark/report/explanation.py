@@ -110,7 +110,7 @@ def _cropped(trainers: Mapping[str, str]) -> Iterator[str]:
 def _given(results: BenchmarkResults) -> Iterator[str]:
     """What others made."""
     trained = set(results.runs["trainer"])
-    given = dict.fromkeys(t for t in plain_systems(results)["trainer"] if t not in trained)
+    given = dict.fromkeys(trainer_name(t) for t in plain_systems(results)["trainer"] if t not in trained)
     if given and trained:
         yield f"{_listed(given)}: made elsewhere, used as it is. Which cases its maker has seen cannot be checked here."
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from nnunetv2_promise.benchmark.report import latex, plots, shown
-from nnunetv2_promise.benchmark.report.corrections import correction_curves, correction_table
+from nnunetv2_promise.benchmark.report.correction_tables import correction_curves, correction_table
 from nnunetv2_promise.benchmark.report.explanation import averaging, corrected, notes
 from nnunetv2_promise.benchmark.report.grouping import METRICS, check_results, plain_systems
 from nnunetv2_promise.benchmark.report.pictures import case_pictures

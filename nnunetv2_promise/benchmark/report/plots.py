@@ -126,7 +126,7 @@ def correction_curves(table: pd.DataFrame, metric: str) -> Figure:
     """Mean scores after each click on an error, one line for each system.
 
     Args:
-        table: Rows of one metric of ``corrections.correction_curves``.
+        table: Rows of one metric of ``correction_tables.correction_curves``.
         metric: Its name.
     """
     curves = {name: rows.assign(place=rows["clicks"]) for name, rows in table.groupby("name", sort=False)}

@@ -110,7 +110,7 @@ def objects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def corrections(table: pd.DataFrame) -> pd.DataFrame:
-    """What clicks on errors give, from ``corrections.correction_table``."""
+    """What clicks on errors give, from ``correction_tables.correction_table``."""
     rows = []
     for row in table.to_dict("records"):
         cells = {"system": row["name"], "objects": str(row["objects"]), "Dice, 1 click": number(row["dice_1"])}

@@ -11,7 +11,7 @@ import pytest
 from synthetic_benchmark import make_results, rows, two_label_results
 
 from nnunetv2_promise.benchmark.report import latex
-from nnunetv2_promise.benchmark.report.corrections import correction_curves, correction_table
+from nnunetv2_promise.benchmark.report.correction_tables import correction_curves, correction_table
 from nnunetv2_promise.benchmark.report.names import condition_name, system_names, trainer_name
 from nnunetv2_promise.benchmark.report.shown import (
     clicks_of,
