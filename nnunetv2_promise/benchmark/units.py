@@ -179,7 +179,7 @@ def _correct(layout: BenchmarkLayout, method: Method, training: Training) -> lis
     settings, folder = layout.settings, layout.corrections(method, training)
     if not settings.corrections:
         return []
-    module = (sys.executable, "-m", "nnunetv2_promise.benchmark.correcting")
+    module = (sys.executable, "-m", "nnunetv2_promise.benchmark.unit_corrections")
 
     def inputs() -> dict[str, Any]:
         if method.prompted:

@@ -154,6 +154,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
+    from nnunetv2_promise.benchmark.local import slots
     from nnunetv2_promise.benchmark.methods import choose_masks, choose_methods, choose_models
     from nnunetv2_promise.benchmark.settings import BenchmarkSettings
     from nnunetv2_promise.errors import UserError
@@ -177,7 +178,7 @@ def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
         methods=methods + choose_models(arguments.nninteractive) + choose_masks(arguments.masks),
         tolerance_mm=tolerance_mm,
         label_tolerances_mm=own_mm,
-        jobs=arguments.parallel if arguments.cluster else (arguments.jobs or 1),
+        jobs=arguments.parallel if arguments.cluster else arguments.jobs or max(1, len(slots(arguments.device, None))),
         folds=tuple(sorted(set(arguments.folds))),
         points=tuple(sorted(set(arguments.points))),
         reference=reference,

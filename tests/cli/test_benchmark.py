@@ -22,6 +22,7 @@ from clickable_workspace import Clickable
 from commands import DATASET, PLANS
 
 from nnunetv2_promise.cli import benchmark as command
+from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.weights.weight_files import read_weight_file
 
 FOLDS = ("-f", "0", "1")
@@ -379,6 +380,25 @@ def test_results_of_other_settings_stay_apart(quick: BenchmarkWorkspace, finishe
     done = quick.run(finished, *FOLDS, "--seed", "1", check=False)
     assert done.returncode == 2
     assert "was made with seed 0, now it is 1" in done.stderr
+
+
+def test_a_refused_submission_leaves_the_settings_that_queued_jobs_read(
+    quick: BenchmarkWorkspace, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output, symlinks=True)
+    for name, value in quick.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def refuse(*_: object) -> None:
+        raise UserError("SLURM refused a job (no partition); change --partition.")
+
+    monkeypatch.setattr("nnunetv2_promise.benchmark.cluster.slurm.check_submission", lambda *_: None)
+    monkeypatch.setattr("nnunetv2_promise.benchmark.cluster.slurm.submit", refuse)
+    before = (output / "benchmark.json").read_bytes()
+    more = [*FOLDS, "--prompts", "2", "--tolerance", "3", "--cluster", "slurm"]
+    assert command.main(quick.command(output, *more)[1:]) == 2
+    assert (output / "benchmark.json").read_bytes() == before
 
 
 def test_a_changed_split_is_noticed(quick: BenchmarkWorkspace, finished: Path) -> None:

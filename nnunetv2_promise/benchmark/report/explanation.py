@@ -67,7 +67,8 @@ def _parts(results: BenchmarkResults) -> str:
         if folds["validation"]
         else ""
     )
-    jobs = f"Up to {results.jobs} trainings ran at the same time, which slows each. " if results.jobs > 1 else ""
+    several = f"Up to {results.jobs} trainings ran at the same time, which slows those that share a device. "
+    jobs = several if results.jobs > 1 else "Trainings ran one at a time. "
     return (
         f"{where}{chosen}{jobs}Planning (spacing, intensities, sizes of objects) saw images and label maps of every "
         "case, the scored ones too; training saw those of its own part."

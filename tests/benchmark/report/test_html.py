@@ -186,6 +186,19 @@ def test_report_says_what_was_made_elsewhere_and_which_tolerance_says_little(two
     assert "made elsewhere" not in " ".join(unchecked)
 
 
+def test_report_names_cases_that_could_not_be_clicked_and_how_many_trainings_ran_at_once(
+    two_labels: BenchmarkResults,
+) -> None:
+    skipped = {("wrong", 1): {"b": "No voxel lies 20 mm away."}}
+    alone, several = (
+        " ".join(notes(results, comparison_table(results), None))
+        for results in (two_labels, dataclasses.replace(two_labels, skipped=skipped, jobs=4))
+    )
+    assert "Clicks “wrong” could not be had in fold 1 for b: No voxel lies 20 mm away." in several
+    assert "Up to 4 trainings ran at the same time" in several
+    assert "Trainings ran one at a time." in alone
+
+
 def test_report_warns_of_means_over_different_cases(two_labels: BenchmarkResults) -> None:
     assert "different numbers of cases" not in explained(two_labels)
     lacking = two_labels.scores[(two_labels.scores["system"] != "nnUNetTrainer") | (two_labels.scores["case"] != "a")]

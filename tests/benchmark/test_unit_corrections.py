@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from nnunetv2_promise.benchmark.correcting import _FixedMask
 from nnunetv2_promise.benchmark.crops import BACKGROUND, crop_logits
+from nnunetv2_promise.benchmark.unit_corrections import _FixedMask
 from nnunetv2_promise.evaluation.correction_curves import correct_object
 from nnunetv2_promise.images.objects import find_objects
 
