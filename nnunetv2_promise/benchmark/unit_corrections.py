@@ -1,6 +1,6 @@
 """Corrections by the field's protocol of every object of a unit's cases.
 
-``python -m nnunetv2_promise.benchmark.unit_corrections FOLDER METHOD TRAINING [--resume]`` does it for a benchmark's folder.
+``python -m nnunetv2_promise.benchmark.unit_corrections FOLDER METHOD TRAINING [--resume]``, FOLDER is the benchmark's.
 """
 
 from __future__ import annotations
