@@ -125,7 +125,9 @@ def _correct_case(
     names = {value: name for name, value in foreground_labels(labels).items()}
     tolerances_mm = tolerances_of(scored_labels(labels), settings.tolerance_mm, settings.label_tolerances_mm)
     objects = find_objects(label_map, list(names), per=settings.per)
-    start = open_case(case) if objects else None
+    if not objects:
+        return []
+    start = open_case(case)
     rng = np.random.default_rng(seed_of_case(case, settings.seed))
     rows = []
     for number, item in enumerate(objects, start=1):

@@ -195,7 +195,7 @@ def _windows(model: PromptedModel, cutter: WindowCutter, prompt: VoxelPrompt) ->
             cut = cut_faces(window, answer.logit > 0).any(1)
             if not cut.any() or attempt == MAX_ENLARGEMENTS:
                 break
-            size = cutter.enlarged(size.tolist(), cut)
+            size = cutter.enlarged(size.tolist(), np.asarray(cut))
         yield window, answer
 
 

@@ -14,6 +14,7 @@ import numpy as np
 CROP_MARGIN = 4
 
 Box = tuple[tuple[int, int], ...]
+Ints = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def place_window(points: np.ndarray, size: Sequence[int], within: Sequence[int] 
     return start if within is None else move_inside(start, size, within)
 
 
-def move_inside(start: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+def move_inside(start: Ints, size: Ints, shape: Ints) -> tuple[int, ...]:
     """The nearest first voxel with which a window lies in a grid; along axes that are too short it is centred.
 
     nnU-Net pads what is smaller than a patch in the same way.

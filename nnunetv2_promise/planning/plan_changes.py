@@ -90,12 +90,12 @@ def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any], configuratio
     """
     changed = []
     if before.get("plans") is not None:
-        plans = [content["plans"] for content in (before, now)]
-        first, second = (dict(_flat(_resolved(content, configuration))) for content in plans)
+        old, new = before["plans"], now["plans"]
+        first, second = (dict(_flat(_resolved(content, configuration))) for content in (old, new))
         changed += [
             key for key in sorted({*first, *second}) if _differ(first, second, key) and not _is_part_of(key, _FREE)
         ]
-        changed += [key for key in _OF_ALL if _differ(*plans, key)]
+        changed += [key for key in _OF_ALL if _differ(old, new, key)]
     if before.get("dataset_json") is not None:
         changed += [key for key in _OF_DATASET if _differ(before["dataset_json"], now["dataset_json"], key)]
     return changed
