@@ -62,6 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         from nnunetv2_promise.inference.predict import PredictionRequest, predict
 
         request = PredictionRequest(**vars(arguments))
-        (predict_in_engine if runs_in_engine(request.model_folder) else predict)(request)
+        (predict_in_engine if runs_in_engine(request.model_path) else predict)(request)
 
     return run_command(command)

@@ -17,6 +17,7 @@ from nnunetv2_promise.dataset.environment import dataset_name_of
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 from nnunetv2_promise.network_architectures.weights.weight_files import read_weight_file
+from nnunetv2_promise.planning.nninteractive_folder import is_nninteractive_folder
 from nnunetv2_promise.planning.plan_changes import check_plans_of_weights
 from nnunetv2_promise.trainer_search import find_trainer
 
@@ -103,6 +104,11 @@ class ModelFolder:
                     "trainer to the variable nnUNet_extTrainer."
                 )
             if not getattr(trainer, "prompt_kinds", ()):
+                if is_nninteractive_folder(self.path):
+                    raise UserError(
+                        f"{self.path} is a model folder for nnInteractive's engine; use nnUNetv2_promise_predict, or "
+                        "nnInteractive's own session and viewers, for it."
+                    )
                 raise UserError(
                     f"{path} was written by {content['trainer_name']}, which takes no prompts; "
                     "use nnUNetv2_predict for it, or the folder of a ProMISe model."

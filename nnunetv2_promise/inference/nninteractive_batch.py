@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def runs_in_engine(folder: Path | None) -> bool:
+def runs_in_engine(folder: Path) -> bool:
     """Whether a model folder is one for nnInteractive's engine: of its form, and not one of ProMISe."""
-    if folder is None or not is_nninteractive_folder(folder):
+    if not is_nninteractive_folder(folder):
         return False
     plans = folder / "plans.json"
     if not plans.is_file():
@@ -59,7 +59,7 @@ def predict_in_engine(request: PredictionRequest) -> list[Path]:
     """Segment every case of the image folder: all prompts of an object in order, object by object.
 
     Args:
-        request: With ``model_folder``, of nnInteractive's form.
+        request: Of a model folder of nnInteractive's form.
 
     Returns:
         The masks, in the order of their cases.
@@ -68,8 +68,7 @@ def predict_in_engine(request: PredictionRequest) -> list[Path]:
         UserError: If anything of the request is wrong, before anything is written.
     """
     _check_options(request)
-    path = request.model_folder or Path()
-    folder = read_nninteractive_folder(path, fold=request.folds[0], checkpoint=request.checkpoint)
+    folder = read_nninteractive_folder(request.model_path, fold=request.folds[0], checkpoint=request.checkpoint)
     images = find_cases(request.images, folder.dataset_json)
     prompt_file = load_prompt_file(request.prompts or prompt_file_for(request.images))
     require_kinds(prompt_file, kinds_taken(folder.inference_info), model=str(folder.path))

@@ -241,6 +241,9 @@ BAD_ARGUMENTS = [
     (["--prompts", "{extra_case}"], "prompts for case 'scan_999'"),
     (["--prompts", "{outside}"], "outside of the image"),
     (["--prompts", "{unknown_label}"], "'spleen' is not a foreground label"),
+    (["--prompts", "{negative}"], "object 1 has negative points, but this model takes points and scribbles only"),
+    (["--prompts", "{box}"], "object 1 has a box, but this model takes points and scribbles only"),
+    (["--prompts", "{masked}"], "object 1 has a previous mask, but this model takes points and scribbles only"),
 ]
 
 
@@ -269,7 +272,14 @@ def bad_things(own_model: Workspace, tmp_path: Path) -> dict[str, Path]:
     save_prompt_file(tmp_path / "outside.json", outside, coordinates="voxel")
     spleen = PROMPTS | {"scan_009": [Prompt(label="spleen", points=((1.0, 1.0, 1.0),))]}
     save_prompt_file(tmp_path / "unknown_label.json", spleen, coordinates="voxel")
-    files = ("missing", "not_json", "other_case", "extra_case", "outside", "unknown_label")
+    refused = {
+        "negative": Prompt("organ", ((6.0, 5.0, 4.0),), negative_points=((1.0, 1.0, 1.0),)),
+        "box": Prompt("organ", box=(1.0, 1.0, 1.0, 4.0, 4.0, 4.0)),
+        "masked": Prompt("organ", ((6.0, 5.0, 4.0),), previous_mask="mask.nii.gz"),
+    }
+    for name, prompt in refused.items():
+        save_prompt_file(tmp_path / f"{name}.json", PROMPTS | {"scan_008": [prompt]}, coordinates="voxel")
+    files = ("missing", "not_json", "other_case", "extra_case", "outside", "unknown_label", *refused)
     return things | {"a_file": tmp_path / "a_file"} | {name: tmp_path / f"{name}.json" for name in files}
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from clickable_workspace import Clickable
+from clickable_workspace import CLICKABLE_PLANS, TRAINER, Clickable
+from commands import DATASET_ID
 
+from nnunetv2_promise import InteractiveSession
 from nnunetv2_promise.cli.predict import main
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.engine_prompts import ClickedObject, clicked_objects, kinds_taken
@@ -139,12 +141,16 @@ def clicks(clickable: Clickable, tmp_path: Path) -> Path:
     return tmp_path / "clicks.json"
 
 
-def _command(clickable: Clickable, clicks: Path, output: Path, model: Path | None = None) -> list[str]:
-    images, folder = clickable.workspace.images, model or clickable.model
-    return ["-i", *map(str, (images, "-o", output, "-m", folder, "--prompts", clicks)), "-device", "cpu"]
+def _command(clickable: Clickable, clicks: Path, output: Path, model: Path | list[str] | None = None) -> list[str]:
+    """``model`` is a folder, or the options that name one."""
+    named = model if isinstance(model, list) else ["-m", str(model or clickable.model)]
+    files = ["-i", clickable.workspace.images, "-o", output, "--prompts", clicks]
+    return [*map(str, files), *named, "-device", "cpu"]
 
 
-def test_predict_runs_a_folder_through_the_engine(clickable: Clickable, clicks: Path, tmp_path: Path):
+def test_predict_runs_a_folder_through_the_engine(
+    clickable: Clickable, clicks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     output = tmp_path / "masks"
     assert main([*_command(clickable, clicks, output), "--instances"]) == 0
     table = pd.read_csv(output / "objects.csv")
@@ -161,7 +167,14 @@ def test_predict_runs_a_folder_through_the_engine(clickable: Clickable, clicks: 
         assert mask.GetSpacing() == pytest.approx(scan.GetSpacing())
         assert mask.GetSize() == scan.GetSize()
         assert set(np.unique(sitk.GetArrayFromImage(mask))) <= {0, 1, 2}
-    assert main([*_command(clickable, clicks, output), "--continue_prediction"]) == 0
+    monkeypatch.setenv("nnUNet_results", str(clickable.workspace.results))
+    named = ["-d", DATASET_ID, "-tr", TRAINER, "-p", CLICKABLE_PLANS]
+    assert main([*_command(clickable, clicks, output, named), "--continue_prediction"]) == 0
+
+
+def test_sessions_of_promise_name_who_drives_a_folder_of_nninteractive(clickable: Clickable):
+    with pytest.raises(UserError, match="for nnInteractive's engine; use nnUNetv2_promise_predict"):
+        InteractiveSession(clickable.model, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 from commands import DATASET_ID, PLANS, Workspace
 
 from nnunetv2_promise import InteractiveSession
+from nnunetv2_promise.cli.predict import main
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, Prompt, save_prompt_file
 
@@ -120,6 +121,44 @@ def test_stock_and_own_prediction_correct_alike(
     assert np.abs(own - once).max() > 5e-2
     table = pd.read_csv(tmp_path / "own" / "objects.csv")
     assert table["expected_dice"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (
+            Prompt("organ", box=(1, 1, 1, 4, 4, 4)),
+            "has a box, but this model takes points, negative points, scribbles and",
+        ),
+        (Prompt("organ", negative_points=((4, 4, 4),)), "the first click is negative and there is no mask to correct"),
+        (Prompt("organ", ((4, 4, 4),), previous_mask="moved.nii.gz"), "moved.nii.gz differ in origin"),
+        (Prompt("organ", ((4, 4, 4),), previous_mask="absent.nii.gz"), "absent.nii.gz does not exist"),
+    ],
+)
+def test_prompts_without_meaning_end_in_one_sentence(
+    correcting: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], prompt: Prompt, words: str
+) -> None:
+    image = sitk.ReadImage(str(min(correcting.images.glob("*_0000.nii.gz"))))
+    image.SetOrigin((500.0, 0.0, 0.0))
+    sitk.WriteImage(sitk.Cast(image > 0, sitk.sitkUInt8), str(tmp_path / "moved.nii.gz"))
+    names = sorted(path.name[: -len("_0000.nii.gz")] for path in correcting.images.glob("*_0000.nii.gz"))
+    save_prompt_file(tmp_path / "p.json", {key: [prompt] for key in names}, coordinates="voxel")
+    files = [
+        "-i",
+        correcting.images,
+        "-o",
+        tmp_path / "out",
+        "-m",
+        correcting.model(TRAINER),
+        "--prompts",
+        tmp_path / "p.json",
+    ]
+    assert main([*map(str, files), "-device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert error.count("\n") == 1
+    assert words in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_checkpoint_holds_the_parts_that_correct(correcting: Workspace) -> None:
