@@ -49,7 +49,7 @@ def connect(viewer: napari.Viewer, url: str, key: str) -> nnInteractiveWidget:
 def click(viewer: napari.Viewer, voxel: tuple[int, ...]) -> None:
     """A press of the left mouse button on the canvas, over a voxel (z, y, x)."""
     viewer.dims.set_current_step(0, voxel[0])
-    viewer.camera.center = (0, *voxel[1:])
+    getattr(viewer, "scene", viewer).camera.center = (0, *voxel[1:])  # napari 0.9 moved the camera
     canvas = viewer.window._qt_viewer.canvas.native
     QApplication.processEvents()
     QTest.mouseMove(canvas, canvas.rect().center())
