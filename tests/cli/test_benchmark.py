@@ -278,7 +278,7 @@ def test_corrections_crops_and_models_of_others_are_added(
     content = json.loads((report / "report.json").read_text())
     assert [row["name"] for row in content["corrections"]] == ["QuickUNet, cut down by clicks", "QuickProMISe", "Zero"]
     assert any("Zero: made elsewhere" in sentence for sentence in content["notes"])
-    assert ran(quick.run(output, *FOLDS)) == []  # what earlier calls asked for stays
+    assert ran(quick.run(output, *FOLDS, "--tolerance", "2")) == []  # what earlier calls asked for stays
 
 
 def test_several_trainings_of_a_fold_differ_by_their_seed(quick: BenchmarkWorkspace, tmp_path: Path) -> None:
