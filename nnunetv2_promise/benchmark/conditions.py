@@ -25,6 +25,7 @@ class Condition:
         seed: With a case's name it fixes the clicks on that case.
         where: Where clicks lie; see ``nnunetv2_promise.prompts.misplaced.ClickPlaces``.
         distance_mm: Of clicks ``"outside"`` and ``"wrong"``; None takes the default of that place.
+        nested: Whether the first clicks are those of a condition with fewer.
     """
 
     name: str
@@ -32,13 +33,13 @@ class Condition:
     seed: int = 0
     where: Where = "random"
     distance_mm: float | None = None
+    nested: bool = False
 
 
 def click_conditions(points: Sequence[int], seed: int) -> list[Condition]:
     """Numbers of clicks: ``clicks_1``, ``clicks_10``, ..., on random voxels of each object.
 
-    All have the same seed, but each draws its own clicks: that of ``clicks_1`` need not be among those of
-    ``clicks_10``.
+    All have the same seed and nest: the click of ``clicks_1`` is the first of those of ``clicks_10``.
 
     Args:
         points: Clicks on each object, one number for each condition.
@@ -49,7 +50,7 @@ def click_conditions(points: Sequence[int], seed: int) -> list[Condition]:
     """
     if len(set(points)) != len(points) or any(number < 1 for number in points):
         raise ValueError(f"points is {list(points)}; give different numbers, each 1 or more.")
-    return [Condition(name=f"clicks_{number}", points=number, seed=seed) for number in points]
+    return [Condition(name=f"clicks_{number}", points=number, seed=seed, nested=number > 1) for number in points]
 
 
 def robustness_conditions(seed: int, repeats: int = 4) -> list[Condition]:
@@ -103,4 +104,5 @@ def write_prompts(
         distance_mm=condition.distance_mm,
         dataset_json=dataset_json,
         skip_impossible=True,
+        nested=condition.nested,
     )

@@ -94,6 +94,7 @@ def _simulate(layout: BenchmarkLayout, fold: int, condition: Condition) -> Step:
     per = layout.settings.per
     distance = () if condition.distance_mm is None else ("--distance_mm", f"{condition.distance_mm:g}")
     options = ("--points", str(condition.points), "--seed", str(condition.seed), "--where", condition.where, *distance)
+    options += ("--nested",) if condition.nested else ()
     files = ("-i", str(images), "-l", str(labels), "-o", str(output), "--dataset_json", str(layout.dataset_json))
     return Step(
         f"prompts_fold_{fold}_{condition.name}",

@@ -106,6 +106,7 @@ def _add_first_clicks(add: Callable[..., argparse.Action]) -> None:
         action="store_true",
         help="where no voxel lies as --where asks, list the case with no prompt and in OUTPUT.skipped.json instead",
     )
+    add("--nested", action="store_true", help="draw points so that fewer of them are the first of more")
     add("--labels", dest="only_labels", nargs="+", type=name_or_number, metavar="LABEL", help="only these labels")
     add(
         "--min_volume",

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.folders import find_images, find_volumes, require_cases
 from nnunetv2_promise.images.geometry import ImageGeometry, geometry_difference
 from nnunetv2_promise.images.labels import read_labels, require_dataset_json
-from nnunetv2_promise.images.objects import Inside, Per, find_objects, sample_points, seed_of_case
+from nnunetv2_promise.images.objects import Inside, Object, Per, find_objects, sample_points, seed_of_case
 from nnunetv2_promise.images.reading import read_geometry, read_label_map
 from nnunetv2_promise.prompts.misplaced import ClickPlaces, NoPlaceError, Where, click_distance_mm
 from nnunetv2_promise.prompts.schema import (
@@ -43,6 +44,7 @@ class _Clicks:
     min_volume_mm3: float
     names: Mapping[int, str]
     ignore_label: int | None
+    nested: bool
 
 
 def simulate_prompts(
@@ -60,6 +62,7 @@ def simulate_prompts(
     min_volume_mm3: float = 0.0,
     dataset_json: Path | str | None = None,
     skip_impossible: bool = False,
+    nested: bool = False,
 ) -> PromptFile:
     """Write a prompt file with clicks on the objects of label maps.
 
@@ -78,6 +81,7 @@ def simulate_prompts(
         dataset_json: Where the labels are named; by default ``dataset.json`` in or above ``labels``, then ``images``.
         skip_impossible: A case in which no voxel lies where a click on one of its objects was asked for is listed with
             no prompt and in ``skipped_file(output)``, instead of being an error.
+        nested: Whether clicks are drawn so that fewer of them are the first of more.
 
     Returns:
         What was written. A case without an object is listed with no prompt.
@@ -101,6 +105,7 @@ def simulate_prompts(
         min_volume_mm3=min_volume_mm3,
         names=names,
         ignore_label=ignore_label,
+        nested=nested,
     )
     geometries = {case: _common_geometry(path, label_paths[case]) for case, path in image_paths.items()}
     cases: dict[str, list[Prompt]] = {}
@@ -121,7 +126,8 @@ def simulate_prompts(
 
 def _click_on_case(case: str, label_path: Path, geometry: ImageGeometry, clicks: _Clicks) -> list[Prompt]:
     array, _ = read_label_map(label_path)
-    rng = np.random.default_rng(seed_of_case(case, clicks.seed))
+    seed = seed_of_case(case, clicks.seed)
+    rng = np.random.default_rng(seed)
     objects = [
         item
         for item in find_objects(array, list(clicks.names), per=clicks.per)
@@ -144,10 +150,37 @@ def _click_on_case(case: str, label_path: Path, geometry: ImageGeometry, clicks:
         except NoPlaceError as error:
             where = f"Label map {label_path}, case {case!r}, object {number} ({name!r})"
             raise NoPlaceError(f"{where}: {error}") from error
-        voxels = sample_points(place, clicks.points, rng, where=order, spacing_zyx_mm=spacing_zyx_mm)
+        number_drawn = 1 if clicks.nested else clicks.points
+        voxels = sample_points(place, number_drawn, rng, where=order, spacing_zyx_mm=spacing_zyx_mm)
+        if clicks.nested:
+            # Each object draws further clicks by itself, or more of them here would move the first ones elsewhere.
+            voxels = more_points(place, voxels, clicks.points, np.random.default_rng([seed, number]))
         points = geometry.index_zyx_to_points(voxels, clicks.coordinates)
         prompts.append(Prompt(name, tuple(map(tuple, points.tolist()))))
     return prompts
+
+
+def more_points(
+    target: Object | NDArray[np.bool_], points_zyx: NDArray[np.int64], n: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Further clicks, drawn one after the other, so that fewer of them are the first of more.
+
+    Args:
+        target: The object, or a (D, H, W) bool mask.
+        points_zyx: (k, 3), the clicks so far.
+        n: Number of clicks in all; distinct voxels as long as there are as many.
+        rng: Source of randomness.
+
+    Returns:
+        (n, 3) int64 in (z, y, x) order; the first k are ``points_zyx``.
+    """
+    distinct = np.count_nonzero(target.mask if isinstance(target, Object) else target)
+    points = [tuple(point) for point in points_zyx.tolist()]
+    while len(points) < n:
+        point = tuple(sample_points(target, 1, rng)[0].tolist())
+        if point not in points or len(set(points)) == distinct:
+            points.append(point)
+    return np.array(points, dtype=np.int64)
 
 
 def _chosen_labels(dataset_json: Path, only_labels: Sequence[str | int] | None) -> tuple[dict[int, str], int | None]:

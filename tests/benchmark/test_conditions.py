@@ -53,7 +53,7 @@ def written(dataset: Path, condition: Condition) -> dict:
 def test_click_conditions() -> None:
     assert click_conditions([1, 10], 7) == [
         Condition("clicks_1", points=1, seed=7, where="random", distance_mm=None),
-        Condition("clicks_10", points=10, seed=7, where="random", distance_mm=None),
+        Condition("clicks_10", points=10, seed=7, where="random", distance_mm=None, nested=True),
     ]
 
 
@@ -87,6 +87,11 @@ def test_write_prompts_number_of_clicks(dataset: Path) -> None:
             [number] * 2,
             [],
         ]
+    # Those who click once click where those begin who click ten times, on every object.
+    for case in ("large", "small"):
+        for one, ten in zip(cases[1][case], cases[10][case], strict=True):
+            assert one.points == ten.points[:1]
+    assert len(set(cases[10]["large"][0].points)) == 10
 
 
 def test_write_prompts_conditions_click_elsewhere(dataset: Path) -> None:
