@@ -19,7 +19,6 @@ from nnunetv2_promise.planning.architectures import NETWORK_CLASS
 from nnunetv2_promise.planning.fitting import Choice, FittedPatch
 from nnunetv2_promise.planning.planner import CONFIGURATION, CT_SPACING_MM, ProMISePlanner
 
-TRAINER, PAPER_EPOCHS = "ProMISeTrainer", 200
 CHECKPOINT = Path("fold_0", "checkpoint_final.pth")
 TRAINERS = {"ProMISe": "ProMISeTrainer", "3DSAM-adapter": "SAMAdapter3DTrainer"}
 PAPER_EPOCHS = 200
