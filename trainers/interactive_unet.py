@@ -22,7 +22,7 @@ from nnunetv2_promise.network_architectures.weights.weight_files import check_we
 from nnunetv2_promise.planning.nninteractive_folder import OUTPUTS
 from nnunetv2_promise.planning.unet_settings import INTERACTIVE_KEY, prompt_form
 from nnunetv2_promise.trainers.restartable import RestartableTraining
-from nnunetv2_promise.training.click_rounds import ClickSchedule, backward_rounds
+from nnunetv2_promise.training.click_rounds import ClickSchedule, average_gradients, backward_rounds
 from nnunetv2_promise.training.click_scores import click_scores
 from nnunetv2_promise.training.click_validation import validate_clicks
 from nnunetv2_promise.training.clicked_patches import ClickedPatches, choose_objects, touching
@@ -121,14 +121,22 @@ class InteractiveUNetTrainer(RestartableTraining):
         return self.prompts == "decoder"
 
     def initialize(self) -> None:
-        """Build, and take over the weights that the plans name."""
+        """Build, take over the weights that the plans name, wrap for DDP."""
+        # nnU-Net's own wrapping fits CUDA only.
+        is_ddp, self.is_ddp = self.is_ddp, False
         super().initialize()
+        self.is_ddp = is_ddp
         start = self.configuration_manager.configuration[INTERACTIVE_KEY].get("start_from")
         if start is not None and not self.weights_come_from_checkpoint:
             content = read_weight_file(start)
             check_weights(start, "network_weights", content["network_weights"], self.bare_network.state_dict())
             self.bare_network.load_state_dict(content["network_weights"])
             self.print_to_log_file(f"Started from {start}, segmentation head included.")
+        if self.is_ddp:
+            self._set_batch_size_and_oversample()  # this process's share
+            self.loss = self._build_loss()  # batch Dice is over all processes
+            ids = [self.local_rank] if self.device.type == "cuda" else None
+            self.network = DistributedDataParallel(self.network, device_ids=ids)
 
     def _do_i_compile(self) -> bool:
         """No: the network is called in three forms, and nnInteractive's engine compiles by itself."""
@@ -179,7 +187,9 @@ class InteractiveUNetTrainer(RestartableTraining):
             features, rounds = [image], []
         rounds += [self._click_round(patches, labels) for _ in range(self.schedule.rounds)]
         scale = self.grad_scaler.scale if self.grad_scaler is not None else _unscaled
-        losses = backward_rounds(features, rounds, scale=scale, unsynchronised=self._unsynchronised)
+        losses = backward_rounds(features, rounds, scale=scale)
+        if self.is_ddp:
+            average_gradients(self.network.parameters())
         self._update()
         return {"loss": torch.stack(losses).sum().cpu().numpy()}
 
@@ -230,7 +240,7 @@ class InteractiveUNetTrainer(RestartableTraining):
 
         def compute(features: Sequence[Tensor]) -> Tensor:
             with self._autocast():
-                logits = self.network(features)
+                logits = self.bare_network(features)
                 loss = self.loss(logits, target if self.enable_deep_supervision else target[0])
             if self.rng.random() < self.schedule.mask_share:
                 finest = logits[0] if isinstance(logits, list) else logits
@@ -260,14 +270,11 @@ class InteractiveUNetTrainer(RestartableTraining):
         """(B, 2, D, H, W) logits of the objects."""
         with self._autocast():
             if self.segments_alone:
-                return self.network(features, patches.channels, labels)
-            return self.network(torch.cat([features[0], patches.channels], dim=1))
+                return self.bare_network(features, patches.channels, labels)
+            return self.bare_network(torch.cat([features[0], patches.channels], dim=1))
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         return autocast("cuda") if self.device.type == "cuda" else dummy_context()
-
-    def _unsynchronised(self) -> contextlib.AbstractContextManager:
-        return self.network.no_sync() if isinstance(self.network, DistributedDataParallel) else dummy_context()
 
     def _update(self) -> None:
         """nnU-Net's clipped step."""

@@ -62,8 +62,6 @@ class ProMISeTrainer(RestartableTraining):
     ) -> None:
         check_supported(plans, configuration, dataset_json)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        if self.is_ddp and device.type == "cpu":
-            self.device = device
         self.grad_scaler = None  # bfloat16 needs none
         settings = PromptSettings.from_configuration(self.configuration_manager.configuration)
         self.target = settings.target

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -66,6 +67,18 @@ class RestartableTraining(nnUNetTrainer):
     seed: int = 0
     start_weights: str = "random weights"
     _best_ema: float | None
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp and device.type == "cpu":
+            self.device = device  # nnU-Net gives each process a GPU
 
     def initialize(self) -> None:
         """Seed, then build."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 
 from nnunetv2_promise.training.error_clicks import Density
 
@@ -40,7 +39,6 @@ def backward_rounds(
     rounds: Sequence[Callable[[Sequence[Tensor]], Tensor]],
     *,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
-    unsynchronised: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> list[Tensor]:
     """Backward passes of several losses that share features, keeping one decoder's activations at a time.
 
@@ -52,7 +50,6 @@ def backward_rounds(
         features: What the encoder returned, with its graph.
         rounds: Functions from features to a scalar loss, called in order.
         scale: What mixed precision does to a loss before its backward pass.
-        unsynchronised: Context in which processes do not exchange gradients; they do so in the last pass.
 
     Returns:
         The losses, detached and unscaled.
@@ -60,11 +57,26 @@ def backward_rounds(
     copies = [feature.detach().requires_grad_() for feature in features]
     losses = []
     for compute in rounds[:-1]:
-        with unsynchronised():
-            loss = compute(copies)
-            scale(loss).backward()
+        loss = compute(copies)
+        scale(loss).backward()
         losses.append(loss.detach())
     loss = rounds[-1](features)
     gathered = [(f.float() * c.grad).sum() for f, c in zip(features, copies, strict=True) if c.grad is not None]
     (scale(loss) + torch.stack(gathered).sum() if gathered else scale(loss)).backward()
     return [*losses, loss.detach()]
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every process of a training the mean of all processes' gradients.
+
+    PyTorch's DDP wants one backward pass that reaches every parameter; here several reach different ones.
+
+    Args:
+        parameters: Of the network; those without a gradient are left out, in every process the same ones.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(together)
+    together /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
