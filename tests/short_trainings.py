@@ -24,8 +24,8 @@ class _Short:
     epochs = 3
     min_val_iterations = 1
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def initialize(self) -> None:
+        super().initialize()
         self.save_every = 1
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 3, 1
         self.steps = 0
