@@ -13,7 +13,9 @@ from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.settings import save_settings
 from nnunetv2_promise.dataset.splits import dataset_cases
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.evaluation.tolerances import tolerances_of
 from nnunetv2_promise.files import read_json
+from nnunetv2_promise.images.labels import read_labels, scored_labels
 from nnunetv2_promise.steps import Step, run_steps
 
 
@@ -21,10 +23,12 @@ def prepare(layout: BenchmarkLayout, say: Callable[[str], None]) -> None:
     """Do what is not done yet of the preparation.
 
     Raises:
-        UserError: If the benchmark cannot run: the device, the dataset, plans or folds are wrong.
+        UserError: If the benchmark cannot run: the device, the dataset, plans, folds or labels are wrong.
     """
     _check_device(layout.settings.device)
     dataset_cases(layout.raw)
+    settings = layout.settings
+    tolerances_of(scored_labels(read_labels(layout.dataset_json)), settings.tolerance_mm, settings.label_tolerances_mm)
     steps = preprocessing_steps(layout)
     save_settings(layout.settings, layout.root)
     environment = layout.environment()
