@@ -115,6 +115,17 @@ def test_the_first_click_may_be_given_and_clicks_may_miss() -> None:
         correct_object(Painter(truth.shape), truth, spacing_zyx_mm=(1, 1, 1), clicks=1, jitter_mm=1.0)
 
 
+def test_clicks_that_miss_stay_in_the_image() -> None:
+    truth = np.ones((3, 4, 5), dtype=bool)
+    places = []
+    for seed in range(40):
+        model = Painter(truth.shape)
+        correct_object(model, truth, spacing_zyx_mm=(1, 1, 1), clicks=1, jitter_mm=50, rng=np.random.default_rng(seed))
+        places.append(model.clicks[0][0])
+    assert np.min(places, axis=0).tolist() == [0, 0, 0]
+    assert np.max(places, axis=0).tolist() == [2, 3, 4]
+
+
 def test_summary_of_objects_by_hand() -> None:
     table = pd.DataFrame(
         [

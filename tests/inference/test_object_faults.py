@@ -69,6 +69,14 @@ def test_a_mask_is_cut_where_growth_stopped_beside_it(step: tuple[int, ...]) -> 
     assert not is_cut(window(), moved)
 
 
+def test_a_mask_is_where_foreground_is_more_probable() -> None:
+    logit = logits((2, 2, 2))
+    logit[0, 2, 2] = 0.5
+    assert is_cut(window(), logit)
+    logit[0, 2, 2] = 0
+    assert not is_cut(window(), logit)
+
+
 def test_nothing_is_cut_where_the_unseen_lies_beside_background() -> None:
     logit = logits((2, 2, 3))
     logit[0] = logit[4] = np.nan

@@ -67,6 +67,17 @@ def test_group_points_splits_only_what_does_not_fit() -> None:
     assert len(group_points(points, np.array([100.0, 10.0, 10.0]))) == 1
 
 
+def test_groups_grow_towards_lower_coordinates_as_towards_higher_ones() -> None:
+    points = np.array([[10.0, 0, 0], [6.0, 0, 0], [14.0, 0, 0], [11.0, 0, 0]])
+    groups = group_points(points, np.array([5.0, 5.0, 5.0]))
+    assert [group[:, 0].tolist() for group in groups] == [[10, 6, 11], [14]]
+
+
+def test_nobody_votes_where_nothing_was_seen() -> None:
+    logit = torch.tensor([[[float("nan"), -40.0, 2.0]]])
+    assert encode_vote(logit).tolist() == [[[[0, 512, 512]]], [[[0, 64 * (8 - 30), 64 * (8 + 2)]]]]
+
+
 @pytest.mark.parametrize(
     ("start", "in_window", "in_array"), [(-2, (2, 4), (0, 2)), (3, (0, 2), (3, 5)), (7, (0, 0), (7, 7))]
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from scipy import ndimage
 
+from nnunetv2_promise.training import object_maps
 from nnunetv2_promise.training.object_maps import ObjectDataset, map_objects
 
 LABELS = {"background": 0, "lesion": 1, "organ": 2}
@@ -47,6 +49,17 @@ def test_a_label_of_specks_alone_keeps_the_largest() -> None:
     labels[4, 4, :2] = 1
     objects = map_objects(labels)
     assert (objects.numbers_zyx > 0).sum() == 3
+
+
+def test_of_too_many_objects_the_smallest_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_maps, "MOST_OBJECTS", 2)
+    labels = np.zeros((6, 6, 30), np.int16)
+    labels[:3, :3, 0:4] = labels[:3, :3, 10:12] = labels[:3, :3, 20:25] = 1  # 36, 18 and 45 voxels
+    objects = map_objects(labels)
+    kept = [int((objects.numbers_zyx == number).sum()) for number in (1, 2, 3)]
+    assert kept == [36, 45, 0]
+    monkeypatch.setattr(object_maps, "MOST_OBJECTS", 3)
+    assert len(map_objects(labels).labels) == 3
 
 
 def test_nothing_labelled_has_no_objects() -> None:

@@ -46,6 +46,17 @@ def test_mask_is_scored_against_the_clicked_object(mask: tuple[int, int], dice: 
     assert score == ObjectScore(label=1, voxels=4, dice=pytest.approx(dice), on_another=on_another)
 
 
+def test_background_is_not_another_object() -> None:
+    """One voxel of the clicked bar, six of background, none of the other bar."""
+    labels = two_bars()
+    objects = find_objects(labels, [1])
+    numbers = number_objects(objects, labels.shape)
+    clicked = int(numbers[1, 1, 0])
+    predicted = np.zeros(labels.shape, bool)
+    predicted[1, 1, 0] = predicted[2, 2, :6] = True
+    assert not score_object(predicted, numbers, clicked, objects[clicked - 1]).on_another
+
+
 def test_summary_gathers_all_cases(tmp_path: Path) -> None:
     save_case_scores([ObjectScore(1, 5, 0.5, True), ObjectScore(1, 5, 1.0, False)], tmp_path, "a")
     save_case_scores([ObjectScore(2, 5, 0.9, False)], tmp_path, "b")
@@ -67,6 +78,8 @@ def test_online_counts_by_label_and_masks_on_another_object() -> None:
     mask[1, 1, 1, 3:9] = 1  # one of it, three of the other
     logits = torch.stack([1 - mask, mask], dim=1)
     assert on_another_object(logits, prompted, segmentation).tolist() == [2, 1]
+    swapped = torch.stack([labels, torch.where(numbers > 0, 3 - numbers, 0)], dim=1)  # the other bar is number 1
+    assert on_another_object(logits, prompted, swapped).tolist() == [2, 1]
     scores = click_scores(logits, prompted, 2, None)
     assert scores["tp_hard"].tolist() == [3, 1]
     assert scores["fp_hard"].tolist() == [0, 5]
