@@ -96,6 +96,9 @@ def _peak() -> tuple[str, int]:
 def end_with_parent() -> None:
     """End this process and its workers when whoever started it is gone, so that a restart never meets a rest."""
     signal.signal(signal.SIGTERM, _end_session)
+    # A forked worker of a pool has to die at once when the pool ends it. With a handler in Python it does not if the
+    # signal arrives right before it waits for work, and nnU-Net then waits for it for ever.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
