@@ -11,6 +11,7 @@ import pytest
 from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt
+from nnunetv2_promise.inference.correction_window import cut_around_all
 from nnunetv2_promise.inference.window_cutting import WindowCutter, window_voxels
 
 COUNTED = np.arange(1, 1 + 20 * 24 * 28, dtype=np.float32).reshape(1, 20, 24, 28)
@@ -164,7 +165,8 @@ def test_a_scheme_that_looks_at_all_voxels_sees_the_whole_content() -> None:
 
 def test_one_window_around_all_clicks_holds_a_window_around_each() -> None:
     prompt = clicks((3, 5, 6), (13, 5, 20))
-    window, image = make_cutter().cut_around_all(prompt, (6, 8, 4))
+    asked = cut_around_all(make_cutter(), prompt, (6, 8, 4))
+    window, image = asked.window, asked.image
     # As far as the clicks lie apart, and two voxels more for rounding.
     assert window.size == (6 + 10 + 2, 8 + 2, 4 + 14 + 2)
     assert (window.label_head, window.name) == (2, "object")
@@ -174,7 +176,7 @@ def test_one_window_around_all_clicks_holds_a_window_around_each() -> None:
         assert image[(0, *click)] == COUNTED[(0, *voxel)]
         for place, length, half in zip(click, window.size, (3, 4, 2), strict=True):
             assert half <= place <= length - half
-    coarse, _ = make_cutter(spacing=(2.0, 1.0, 1.0)).cut_around_all(prompt, (6, 8, 4))
+    coarse = cut_around_all(make_cutter(spacing=(2.0, 1.0, 1.0)), prompt, (6, 8, 4)).window
     assert coarse.size == (6 + 20 + 2, 8 + 2, 4 + 14 + 2)
 
 

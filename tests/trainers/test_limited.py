@@ -22,6 +22,7 @@ from nnunetv2_promise.trainers.limited import (
     Budget,
     budget_from_environment,
 )
+from nnunetv2_promise.trainers.restartable import RestartableTraining
 
 LIMITED = [name for name in trainers.__all__ if name.endswith("_limited")]
 SMALL_UNET = {
@@ -95,8 +96,8 @@ def test_every_system_of_the_tables_has_a_limited_form() -> None:
     } | {"InteractiveUNetTrainer_limited", "ProMISeInteractiveTrainer_limited"}
     for name in LIMITED:
         trainer, own = getattr(trainers, name), name.removesuffix("_limited")
-        assert issubclass(trainer, getattr(trainers, own, nnUNetTrainer))
-        assert trainer.__init__ is getattr(trainers, own, nnUNetTrainer).__init__
+        assert issubclass(trainer, getattr(trainers, own, RestartableTraining))
+        assert trainer.__init__ is getattr(trainers, own, RestartableTraining).__init__
 
 
 @pytest.mark.parametrize(

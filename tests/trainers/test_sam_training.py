@@ -50,7 +50,8 @@ def test_stock_plans_mean_sams_vit_b_on_nnunets_patch() -> None:
         },
     }
     settings = PromptSettings.from_configuration(stock)
-    assert settings.architecture == {"encoder": "vit_b", "patch_size": (28, 256, 224)}
+    patch = {"patch_size": (28, 256, 224), "activation_checkpointing": True}  # such a patch needs the memory
+    assert settings.architecture == {"encoder": "vit_b", **patch}
     assert settings.window_size == settings.patch_size == (28, 256, 224)
     assert (settings.sam_checkpoint, settings.initial_lr, settings.foreground_share) == ("vit_b", 4e-4, 0.5)
 
