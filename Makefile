@@ -13,6 +13,7 @@
 # TEST_VENV environment of tests, lint and docs; the wheel is installed there
 # DEMO      folder that the demo writes
 # MUTATE    modules or rooms of mutate, such as "images/geometry prompts"; MUTATE_ARGS="--sample 50 --seed 1" draws more
+# TEST_JOBS processes that run tests, each a file at a time
 # PIP_ARGS  more options for pip, such as an index with CPU builds of PyTorch
 
 PYTHON ?= python3
@@ -20,6 +21,7 @@ PYTHONS ?= python3.10 python3.14
 VENV ?= .venv
 TEST_VENV ?= .venv-test
 DEMO ?= demo_output
+TEST_JOBS ?= 2
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 MUTATE ?=
@@ -31,8 +33,9 @@ VENV_BIN := $(abspath $(VENV))/bin
 TEST_BIN := $(abspath $(TEST_VENV))/bin
 PIP_INSTALL = -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 # With PROMISE_TEST_WHEEL the tests refuse to run on anything but the installed wheel. A checkout on PYTHONPATH would
-# come before it.
-PYTEST = env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" PROMISE_TEST_WHEEL=1 "$(TEST_BIN)/pytest"
+# come before it. Processes that run side by side get one thread each.
+PYTEST = env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" OMP_NUM_THREADS=1 PROMISE_TEST_WHEEL=1 "$(TEST_BIN)/pytest" \
+	--numprocesses=$(TEST_JOBS) --dist=loadfile
 
 .PHONY: help demo test test-all test-pythons lint docs mutate clean
 .DELETE_ON_ERROR:
