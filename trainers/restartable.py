@@ -16,6 +16,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
+from nnunetv2_promise.dataset.sources import require_same_sources
 from nnunetv2_promise.dataset.splits import require_split
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
@@ -109,6 +110,7 @@ class RestartableTraining(nnUNetTrainer):
     def on_train_start(self) -> None:
         """Seed the data loading, then nnU-Net's start, which writes the plans; note which cases the model sees."""
         self._require_plans_of_folder()
+        require_same_sources(Path(self.preprocessed_dataset_folder_base), self.configuration_manager.data_identifier)
         seed_everything(self.seed, self.fold, self.local_rank, "data", self.current_epoch)
         super().on_train_start()
         if self.local_rank == 0:

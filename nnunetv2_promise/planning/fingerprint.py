@@ -13,8 +13,9 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 
 from nnunetv2_promise.dataset.environment import nnunet_folder
 from nnunetv2_promise.dataset.parallel import map_cases
+from nnunetv2_promise.dataset.sources import stamp_of_dataset
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.files import file_stamp, read_json, write_json
+from nnunetv2_promise.files import read_json, write_json
 from nnunetv2_promise.planning.object_sizes import LabelFile, measure_file, summarize_objects
 
 _logger = logging.getLogger(__name__)
@@ -25,9 +26,8 @@ OBJECTS_KEY = "objects"
 class ObjectFingerprintExtractor(DatasetFingerprintExtractor):
     """Adds the key ``objects`` to nnU-Net's ``dataset_fingerprint.json``; stock nnU-Net reads the file as before.
 
-    ``objects`` holds digests of the ``dataset.json`` and of the files' sizes and times that it was made from, and per
-    label what
-    ``planning.objects.summarize_objects`` returns.
+    ``objects`` holds digests of the ``dataset.json`` and of the files that it was made from, and per label what
+    ``planning.object_sizes.summarize_objects`` returns.
     """
 
     def run(self, overwrite_existing: bool = False) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class ObjectFingerprintExtractor(DatasetFingerprintExtractor):
         """
         file = nnunet_folder("nnUNet_preprocessed") / self.dataset_name / "dataset_fingerprint.json"
         digest = hashlib.sha256((Path(self.input_folder) / "dataset.json").read_bytes()).hexdigest()
-        stamp = file_stamp(*(path for entry in self.dataset.values() for path in (*entry["images"], entry["label"])))
+        stamp = stamp_of_dataset(Path(self.input_folder))
         if not overwrite_existing and _is_made_from(file, digest, stamp, sorted(self.dataset)):
             _logger.info("Using the existing %s.", file)
             return read_json(file)

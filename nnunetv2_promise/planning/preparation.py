@@ -17,6 +17,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 
 from nnunetv2_promise.dataset.environment import nnunet_folder
+from nnunetv2_promise.dataset.sources import note_sources, stamp_of_dataset
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
 from nnunetv2_promise.planning.fingerprint import ObjectFingerprintExtractor
@@ -127,6 +128,7 @@ def preprocess(dataset_name: str, plans_name: str, *, num_processes: int) -> Pat
     partial_data = folder / f".partial_{configuration['data_identifier']}"
     partial_plans = folder / f"{partial_name}.json"
     configuration["data_identifier"] = partial_data.name
+    stamp = stamp_of_dataset(nnunet_folder("nnUNet_raw") / dataset_name)
     try:
         write_json(plans, partial_plans)
         # Data of earlier plans must not meet the new ones.
@@ -134,6 +136,7 @@ def preprocess(dataset_name: str, plans_name: str, *, num_processes: int) -> Pat
         with _without_a_line_per_copied_label():
             preprocess_dataset(_number(dataset_name), partial_name, (CONFIGURATION,), (num_processes,))
         partial_data.rename(target)
+        note_sources(folder, target.name, stamp)
     except RuntimeError as error:
         raise _worker_error("preprocessing", error) from error
     finally:
