@@ -20,6 +20,7 @@ from nifti_headers import AFFINE, ARRAY_XYZ, REFUSED, UNDERSTOOD, write_nifti
 
 from nnunetv2_promise.cli import predict as predict_command
 from nnunetv2_promise.cli import prompts as prompts_command
+from nnunetv2_promise.inference.object_faults import EMPTY, MISSED
 from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, Prompt, save_prompt_file
 
 CLICK = (14, 12, 8)
@@ -199,6 +200,32 @@ def test_click_in_zero_padding_gives_nothing_and_says_so(
     assert not mask[:, scan.shape[1] :].any()
     assert not mask[:, :, scan.shape[2] :].any()
     np.testing.assert_array_equal(mask[tuple(map(slice, scan.shape))], read(tmp_path / "out" / "b.nii.gz"))
+
+
+def test_click_in_air_is_answered_there_or_with_a_warning(
+    model: Workspace, tmp_path: Path, scan: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    air = scan.copy()
+    air[:, :, 18:] = -1000
+    write_volume(air, tmp_path / "a_0000.nii.gz")
+    clicks(tmp_path, {"a": [(22, 2, 2), CLICK]})
+    with caplog.at_level(logging.WARNING):
+        assert predict(tmp_path, tmp_path / "out", "--instances") == 0
+    table = pd.read_csv(tmp_path / "out" / "objects.csv")
+    for row, (x, y, z) in zip(table.itertuples(), [(22, 2, 2), CLICK], strict=True):
+        assert row.holds_click == (read(tmp_path / "out" / row.file)[z, y, x] == 1)
+        lines = [line for line in map(logging.LogRecord.getMessage, caplog.records) if f"object {row.object} (" in line]
+        said = any(words in line for words in (EMPTY, MISSED) for line in lines)
+        assert said != row.holds_click
+
+
+def test_coarse_slices_are_predicted_on_their_grid(model: Workspace, tmp_path: Path, scan: np.ndarray) -> None:
+    write_volume(scan, tmp_path / "a_0000.nii.gz", spacing=(0.2, 0.2, 20))
+    clicks(tmp_path, {"a": [CLICK]})
+    assert predict(tmp_path, tmp_path / "out") == 0
+    mask = sitk.ReadImage(str(tmp_path / "out" / "a.nii.gz"))
+    assert mask.GetSpacing() == pytest.approx((0.2, 0.2, 20))
+    assert mask.GetSize() == scan.shape[::-1]
 
 
 def test_overlapping_objects_do_not_depend_on_the_order_of_their_clicks(

@@ -78,9 +78,11 @@ def test_odd_cases_train_and_validate_with_finite_scores(folders: Path) -> None:
     assert all((validation / f"{name}.nii.gz").is_file() for name in validate_on)
 
 
-def test_three_cases_are_too_few_for_a_fold_and_train_as_all(folders: Path) -> None:
-    folder = planned(write_msd(folders / "Task32_Three", cases=3, tests=0), folders)
-    with pytest.raises(UserError, match=r"3 training case\(s\), too few for nnU-Net's 5 folds; train fold 'all'"):
+@pytest.mark.parametrize("cases", [1, 3])
+def test_few_cases_are_too_few_for_a_fold_and_train_as_all(cases: int, folders: Path) -> None:
+    msd = write_msd(folders / "Task32_Few", cases=cases, tests=0, make_label=lambda _, shape: label_map(1, shape))
+    folder = planned(msd, folders)
+    with pytest.raises(UserError, match=rf"{cases} training case\(s\), too few for nnU-Net's 5 folds; train fold 'all'"):
         train(folder, 0)
     assert (train(folder, "all") / "checkpoint_final.pth").is_file()
 
