@@ -40,7 +40,7 @@ def require_same_sources(preprocessed: Path, data_identifier: str) -> None:
         UserError: If one changed.
     """
     note = _note(preprocessed, data_identifier)
-    raw = Path(os.environ.get("nnUNet_raw", "")) / preprocessed.name  # noqa: SIM112 - nnU-Net's name
+    raw = Path(os.environ.get("nnUNet_raw", "")) / preprocessed.name
     if not note.is_file() or not (raw / "dataset.json").is_file():
         return
     try:

@@ -82,7 +82,7 @@ def test_odd_cases_train_and_validate_with_finite_scores(folders: Path) -> None:
 def test_few_cases_are_too_few_for_a_fold_and_train_as_all(cases: int, folders: Path) -> None:
     msd = write_msd(folders / "Task32_Few", cases=cases, tests=0, make_label=lambda _, shape: label_map(1, shape))
     folder = planned(msd, folders)
-    with pytest.raises(UserError, match=rf"{cases} training case\(s\), too few for nnU-Net's 5 folds; train fold 'all'"):
+    with pytest.raises(UserError, match=rf"{cases} training case\(s\), too few for .* 5 folds; train fold .all."):
         train(folder, 0)
     assert (train(folder, "all") / "checkpoint_final.pth").is_file()
 
