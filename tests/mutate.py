@@ -90,7 +90,7 @@ TESTS = {
     "evaluation/cases": ["evaluation/test_folder.py"],
     "evaluation/correction_curves": ["evaluation/test_correction_curves.py"],
     "evaluation/folder": ["evaluation/test_folder.py"],
-    "evaluation/metrics": ["evaluation/test_folder.py"],
+    "evaluation/metrics": ["evaluation/test_folder.py", "evaluation/test_metrics.py", "evaluation/test_tolerances.py"],
     "benchmark/conditions": ["benchmark/test_conditions.py"],
     "benchmark/nearest": ["benchmark/test_nearest.py"],
     "benchmark/scoring": ["benchmark/test_scoring.py"],
