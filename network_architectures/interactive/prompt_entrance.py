@@ -8,9 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS, PREVIOUS_MASK
+from nnunetv2_promise.network_architectures.interactive.channels import (
+    CHANNELS,
+    NEGATIVE_POINTS,
+    POINT_RADIUS,
+    POSITIVE_POINTS,
+    PREVIOUS_MASK,
+)
 
 MASK_LOGIT = 8.0
+CLICK_LOGIT = 4.0
 
 
 class ZeroConv3d(nn.Conv3d):
@@ -56,37 +63,65 @@ class PromptEntrance(nn.Module):
 
 
 class CorrectionHead(nn.Module):
-    """What interactions add to the object's logit at full resolution, given what the decoder knows there.
+    """What interactions add to the object's logit.
 
-    The way from a click to the answer is short here, so that it is learned within few steps: two 3 x 3 x 3
-    convolutions, then a ``ZeroConv3d``. A previous mask speaks for itself with a learned weight, so that what was right
-    stays: the engine centres its patch on each click, and a patch that is half outside of the scan misleads the U-Net.
+    At each level of the decoder two 3 x 3 x 3 convolutions and a ``ZeroConv3d`` read its features and the interactions,
+    so that a click learns within few steps to move the object's border: by a voxel at the finest level, by many at the
+    coarse ones, along what the features say.
+
+    What needs no learning starts with a weight that is learned on: clicks count where they are, and a previous mask
+    stays as it is except around clicks, where the network decides. It has to stay elsewhere since the engine centres
+    its patch on each click: a patch that is half outside of the scan misleads a U-Net.
 
     Args:
-        features: Channels of the decoder's finest features.
+        widths: Channels of the decoder's levels, coarsest first.
         hidden: Channels between the convolutions.
     """
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, widths: Sequence[int], hidden: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv3d(features + CHANNELS, hidden, 3, padding=1),
-            nn.LeakyReLU(inplace=True),
-            nn.Conv3d(hidden, hidden, 3, padding=1),
-            nn.LeakyReLU(inplace=True),
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv3d(width + CHANNELS, hidden, 3, padding=1),
+                nn.LeakyReLU(inplace=True),
+                nn.Conv3d(hidden, hidden, 3, padding=1),
+                nn.LeakyReLU(inplace=True),
+                ZeroConv3d(hidden, 1),
+            )
+            for width in widths
         )
-        self.zero_conv = ZeroConv3d(hidden, 1)
-        self.mask_weight = nn.Parameter(torch.tensor(MASK_LOGIT))
+        self.mask_weight = nn.Parameter(torch.ones(()))
+        self.click_weight = nn.Parameter(torch.ones(()))
 
-    def forward(self, features: Tensor, channels: Tensor) -> Tensor:
-        """(B, features, D, H, W) and (B, 7, D, H, W) to (B, 1, D, H, W).
+    def forward(self, features: Sequence[Tensor], channels: Tensor) -> Tensor:
+        """Features of each level (B, width, d, h, w), coarsest first, and (B, 7, D, H, W) to (B, 1, D, H, W).
 
-        Before training: zero for a patch without a mask, else plus and minus ``MASK_LOGIT`` in the mask and outside.
+        Before training: ``CLICK_LOGIT`` times the clicks with their signs, and ``MASK_LOGIT`` in a previous mask and
+        its negative outside, but around clicks.
         """
-        mask = channels[:, PREVIOUS_MASK : PREVIOUS_MASK + 1]
+        mask, positive, negative = (
+            channels[:, place : place + 1] for place in (PREVIOUS_MASK, POSITIVE_POINTS, NEGATIVE_POINTS)
+        )
         present = mask.flatten(1).any(1).view(-1, 1, 1, 1, 1)
-        kept = self.mask_weight * (2 * mask - 1) * present
-        return kept + self.zero_conv(self.layers(torch.cat([features, channels], dim=1)))
+        far = 1 - around(torch.maximum(positive, negative))
+        logit = MASK_LOGIT * self.mask_weight * (2 * mask - 1) * present * far
+        logit = logit + CLICK_LOGIT * self.click_weight * (positive - negative)
+        for level, feature in zip(self.levels, features, strict=True):
+            size = feature.shape[2:]
+            learned = level(torch.cat([feature, shrink_channels(channels, size)], dim=1))
+            if size != channels.shape[2:]:
+                learned = F.interpolate(learned, channels.shape[2:], mode="trilinear", align_corners=False)
+            logit = logit + learned
+        return logit
+
+
+def around(clicks: Tensor, reach: int = POINT_RADIUS) -> Tensor:
+    """Clicks (B, 1, D, H, W), dilated by ``reach`` voxels along each axis."""
+    for axis in range(3):
+        kernel, padding = [1, 1, 1], [0, 0, 0]
+        kernel[axis], padding[axis] = 2 * reach + 1, reach
+        clicks = F.max_pool3d(clicks, kernel, stride=1, padding=padding)
+    return clicks
 
 
 def shrink_channels(channels: Tensor, size: Sequence[int]) -> Tensor:

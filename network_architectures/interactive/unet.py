@@ -27,9 +27,9 @@ class InteractiveUNet(nn.Module):
     """A U-Net of nnU-Net's (PlainConvUNet, ResidualEncoderUNet) that takes nnInteractive's interaction channels.
 
     ``decoder`` form: the encoder sees the image alone and runs once per patch; interactions enter the decoder's levels
-    and the answer's logit through convolutions that start at zero. With no interaction it is the plain U-Net with a
-    head per label; with interactions it answers for one label. Its keys are those of the plain U-Net, ``entrances``
-    and ``corrections``.
+    through convolutions that start at zero, and the answer's logit through a ``CorrectionHead``. With no interaction it
+    is the plain U-Net with a head per label; with interactions it answers for one label. Its keys are those of the
+    plain U-Net, ``entrances`` and ``corrections``.
 
     ``input`` form: the interactions stand beside the image, as in nnInteractive's network; keys of the plain U-Net.
 
@@ -90,7 +90,7 @@ class InteractiveUNet(nn.Module):
             widths = self.encoder.output_channels[::-1]  # deepest first; each level's upsampled feature as the skip
             entrances = nn.ModuleList([PromptEntrance(width, prompt_features) for width in widths])
             self.entrances = nn.ModuleDict({_NOT_IN_PRETRAINED: entrances})
-            self.corrections = nn.ModuleDict({_NOT_IN_PRETRAINED: CorrectionHead(widths[-1], prompt_features)})
+            self.corrections = nn.ModuleDict({_NOT_IN_PRETRAINED: CorrectionHead(widths[1:], prompt_features)})
 
     def initialize(self, module: nn.Module) -> None:
         """nnU-Net's initialisation of a submodule; convolutions that start at zero stay so."""
@@ -143,11 +143,13 @@ class InteractiveUNet(nn.Module):
             return self.decoder(list(skips))
         entrances = self.entrances[_NOT_IN_PRETRAINED]
         below = skips[-1] + entrances[0](channels, skips[-1].shape[2:])
+        features = []
         levels = zip(self.decoder.transpconvs, self.decoder.stages, skips[-2::-1], entrances[1:], strict=True)
         for upsample, stage, skip, entrance in levels:
             upsampled = upsample(below) + entrance(channels, skip.shape[2:])
             below = stage(torch.cat([upsampled, skip], dim=1))
+            features.append(below)
         logits = self.decoder.seg_layers[-1](below)
         pair = object_logits(logits, choose_labels(logits, channels) if labels is None else labels)
         background, wanted = pair.split(1, dim=1)
-        return torch.cat([background, wanted + self.corrections[_NOT_IN_PRETRAINED](below, channels)], dim=1)
+        return torch.cat([background, wanted + self.corrections[_NOT_IN_PRETRAINED](features, channels)], dim=1)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from numpy.typing import NDArray
 from torch import Tensor, distributed
@@ -83,8 +82,8 @@ def validate_clicks(trainer: nnUNetTrainer, network: Callable[[Tensor], Tensor],
     Args:
         trainer: Holds data, plans and folders.
         network: See ``correct_object``.
-        automatic: Whether the trainer's network segments without a click; the automatic mask is then corrected, else
-            there is nothing before the first click.
+        automatic: Whether the trainer's network segments without a click; what nnU-Net's validation has written is
+            then corrected, else there is nothing before the first click.
     """
     trainer.set_deep_supervision_enabled(False)
     trainer.network.eval()
@@ -95,7 +94,7 @@ def validate_clicks(trainer: nnUNetTrainer, network: Callable[[Tensor], Tensor],
         data, segmentation, _, properties = dataset.load_case(key)
         image = torch.from_numpy(np.asarray(data[:], dtype=np.float32)).to(trainer.device)
         labels = np.asarray(segmentation[:])[0]
-        start = automatic_labels(trainer, image) if automatic else np.zeros_like(labels)
+        start = automatic_labels(trainer, key, properties) if automatic else np.zeros_like(labels)
         for item in find_objects(labels, trainer.label_manager.foreground_labels):
             truth = item.full_mask(labels.shape)
             whole, one = torch.from_numpy(start == item.label), torch.from_numpy(truth)
@@ -111,24 +110,18 @@ def validate_clicks(trainer: nnUNetTrainer, network: Callable[[Tensor], Tensor],
     _write(trainer, rows)
 
 
-def automatic_labels(trainer: nnUNetTrainer, image: Tensor) -> NDArray[np.int64]:
-    """The label map without a click (D, H, W), not mirrored.
+def automatic_labels(trainer: nnUNetTrainer, key: str, properties: dict[str, Any]) -> NDArray[np.int64]:
+    """The label map that nnU-Net's validation wrote for a case, (D, H, W) as preprocessed.
 
     Args:
-        trainer: Holds the network.
-        image: (C, D, H, W) preprocessed.
+        trainer: Its plans keep voxels as they are.
+        key: The case.
+        properties: What nnU-Net's preprocessor noted of it.
     """
-    predictor = nnUNetPredictor(use_mirroring=False, device=trainer.device, allow_tqdm=False)
-    predictor.manual_initialization(
-        trainer.network,
-        trainer.plans_manager,
-        trainer.configuration_manager,
-        None,
-        trainer.dataset_json,
-        type(trainer).__name__,
-        None,
-    )
-    return predictor.predict_sliding_window_return_logits(image.cpu()).argmax(0).cpu().numpy()
+    file = Path(trainer.output_folder, "validation", key + trainer.dataset_json["file_ending"])
+    labels = trainer.plans_manager.image_reader_writer_class().read_seg(str(file))[0][0]
+    box = tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])
+    return labels.transpose(trainer.plans_manager.transpose_forward)[box].astype(np.int64)
 
 
 def _write(trainer: nnUNetTrainer, rows: list[dict[str, Any]]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from generated_msd import write_volume
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunetv2_promise.network_architectures.interactive.channels import (
     NEGATIVE_POINTS,
     POSITIVE_POINTS,
     PREVIOUS_MASK,
 )
-from nnunetv2_promise.training.click_validation import CLICKS, correct_object, dice
+from nnunetv2_promise.training.click_validation import CLICKS, automatic_labels, correct_object, dice
 
 PATCH = (16, 16, 16)
 
@@ -47,6 +52,16 @@ def test_a_perfect_mask_is_not_clicked():
         raise AssertionError("clicked")
 
     assert _correct(truth, truth.copy(), never) == [1.0] * (CLICKS + 1)
+
+
+def test_corrections_start_from_the_mask_that_validation_wrote(tmp_path: Path):
+    """The image is cropped to its content and its axes are exchanged, as nnU-Net's preprocessing may."""
+    labels = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6)
+    write_volume(labels, tmp_path / "validation" / "a.nii.gz")
+    plans = SimpleNamespace(image_reader_writer_class=SimpleITKIO, transpose_forward=[2, 0, 1])
+    trainer = SimpleNamespace(output_folder=str(tmp_path), plans_manager=plans, dataset_json={"file_ending": ".nii.gz"})
+    start = automatic_labels(trainer, "a", {"bbox_used_for_cropping": [[1, 6], [0, 3], [2, 5]]})
+    np.testing.assert_array_equal(start, labels[:3, 2:, 1:].transpose(2, 0, 1))
 
 
 def test_dice_by_hand():

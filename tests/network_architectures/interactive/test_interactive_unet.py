@@ -8,8 +8,16 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.interactive.answers import choose_labels, object_logits
-from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS, PREVIOUS_MASK, click, empty_channels
-from nnunetv2_promise.network_architectures.interactive.prompt_entrance import MASK_LOGIT
+from nnunetv2_promise.network_architectures.interactive.channels import (
+    CHANNELS,
+    NEGATIVE_POINTS,
+    POSITIVE_POINTS,
+    PREVIOUS_MASK,
+    click,
+    empty_channels,
+    point_ball,
+)
+from nnunetv2_promise.network_architectures.interactive.prompt_entrance import CLICK_LOGIT, MASK_LOGIT
 
 OURS = "nnunetv2_promise.network_architectures.InteractiveUNet"
 PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
@@ -61,20 +69,30 @@ def test_decoder_form_with_the_plain_weights_equals_the_plain_network_before_tra
         expected = plain(image)
         torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-6)
         labels = torch.tensor([1, 0])
-        interactions[:, PREVIOUS_MASK] = 0
+        interactions[:, [PREVIOUS_MASK, POSITIVE_POINTS, NEGATIVE_POINTS]] = 0
         answered = ours.decode(ours.encode(image), interactions, labels)
         torch.testing.assert_close(answered, object_logits(expected, labels), rtol=0, atol=1e-6)
 
 
-def test_decoder_form_leans_on_a_previous_mask_before_training():
+@pytest.mark.parametrize("positive", [True, False])
+def test_decoder_form_keeps_a_previous_mask_but_around_clicks_before_training(positive: bool):
     torch.manual_seed(0)
     ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=1)
     image, channels = torch.randn(1, 1, *SIZE), empty_channels(1, SIZE)
-    channels[:, PREVIOUS_MASK, :8] = 1
+    mask = torch.zeros(SIZE, dtype=torch.bool)
+    mask[:8] = True
+    channels[:, PREVIOUS_MASK] = mask
+    kept = torch.where(mask, MASK_LOGIT, -MASK_LOGIT)
     with torch.no_grad():
-        change = (ours(torch.cat([image, channels], 1)) - ours(image))[:, 1]
-    torch.testing.assert_close(change[:, :8], torch.full((1, 8, 16, 16), MASK_LOGIT))
-    torch.testing.assert_close(change[:, 8:], torch.full((1, 8, 16, 16), -MASK_LOGIT))
+        plain = ours(image)
+        torch.testing.assert_close((ours(torch.cat([image, channels], 1)) - plain)[0, 1], kept)
+        click(channels[0], (8, 8, 2), positive=positive)
+        change = (ours(torch.cat([image, channels], 1)) - plain)[0, 1]
+    sign = 1 if positive else -1
+    assert change[8, 8, 2].item() == pytest.approx(sign * CLICK_LOGIT, abs=1e-4)
+    assert change[8, 8, 6].item() == pytest.approx(sign * CLICK_LOGIT * point_ball()[4, 4, 8].item(), abs=1e-4)
+    assert change[8, 8, 10].item() == pytest.approx(-MASK_LOGIT * (1 - point_ball()[4, 4, 8].item()), abs=1e-4)
+    torch.testing.assert_close(change[:, :, 11:], kept[:, :, 11:])
 
 
 def test_decoder_form_after_training_listens_to_clicks_but_the_automatic_mask_does_not():
@@ -110,7 +128,9 @@ def test_initialisation_leaves_entrances_at_zero_and_the_rest_not():
     for entrance in network.entrances["seg_layers"]:
         assert not entrance.zero_conv.weight.any()
         assert entrance.conv.weight.any()
-    assert not network.corrections["seg_layers"].zero_conv.weight.any()
+    for level in network.corrections["seg_layers"].levels:
+        assert not level[-1].weight.any()
+        assert level[0].weight.any()
     assert network.decoder.stages[0].convs[0].conv.weight.any()
 
 
