@@ -11,13 +11,12 @@ from torch.nn import functional as F
 from nnunetv2_promise.network_architectures.interactive.channels import (
     CHANNELS,
     NEGATIVE_POINTS,
-    POINT_RADIUS,
     POSITIVE_POINTS,
     PREVIOUS_MASK,
 )
 
-MASK_LOGIT = 8.0
-CLICK_LOGIT = 4.0
+MASK_LOGIT = 4.0
+CLICK_LOGIT = 6.0
 
 
 class ZeroConv3d(nn.Conv3d):
@@ -63,15 +62,12 @@ class PromptEntrance(nn.Module):
 
 
 class CorrectionHead(nn.Module):
-    """What interactions add to the object's logit.
+    """What interactions say about the object's logit.
 
     At each level of the decoder two 3 x 3 x 3 convolutions and a ``ZeroConv3d`` read its features and the interactions,
     so that a click learns within few steps to move the object's border: by a voxel at the finest level, by many at the
-    coarse ones, along what the features say.
-
-    What needs no learning starts with a weight that is learned on: clicks count where they are, and a previous mask
-    stays as it is except around clicks, where the network decides. It has to stay elsewhere since the engine centres
-    its patch on each click: a patch that is half outside of the scan misleads a U-Net.
+    coarse ones, along what the features say. A previous mask and the clicks also speak for themselves, with weights
+    that are learned on from values at which a click changes the mask in its middle.
 
     Args:
         widths: Channels of the decoder's levels, coarsest first.
@@ -97,15 +93,11 @@ class CorrectionHead(nn.Module):
         """Features of each level (B, width, d, h, w), coarsest first, and (B, 7, D, H, W) to (B, 1, D, H, W).
 
         Before training: ``CLICK_LOGIT`` times the clicks with their signs, and ``MASK_LOGIT`` in a previous mask and
-        its negative outside, but around clicks.
+        its negative outside.
         """
-        mask, positive, negative = (
-            channels[:, place : place + 1] for place in (PREVIOUS_MASK, POSITIVE_POINTS, NEGATIVE_POINTS)
-        )
-        present = mask.flatten(1).any(1).view(-1, 1, 1, 1, 1)
-        far = 1 - around(torch.maximum(positive, negative))
-        logit = MASK_LOGIT * self.mask_weight * (2 * mask - 1) * present * far
-        logit = logit + CLICK_LOGIT * self.click_weight * (positive - negative)
+        clicks = channels[:, POSITIVE_POINTS : POSITIVE_POINTS + 1] - channels[:, NEGATIVE_POINTS : NEGATIVE_POINTS + 1]
+        mask = 2 * channels[:, PREVIOUS_MASK : PREVIOUS_MASK + 1] - 1
+        logit = CLICK_LOGIT * self.click_weight * clicks + MASK_LOGIT * self.mask_weight * mask * has_mask(channels)
         for level, feature in zip(self.levels, features, strict=True):
             size = feature.shape[2:]
             learned = level(torch.cat([feature, shrink_channels(channels, size)], dim=1))
@@ -115,13 +107,9 @@ class CorrectionHead(nn.Module):
         return logit
 
 
-def around(clicks: Tensor, reach: int = POINT_RADIUS) -> Tensor:
-    """Clicks (B, 1, D, H, W), dilated by ``reach`` voxels along each axis."""
-    for axis in range(3):
-        kernel, padding = [1, 1, 1], [0, 0, 0]
-        kernel[axis], padding[axis] = 2 * reach + 1, reach
-        clicks = F.max_pool3d(clicks, kernel, stride=1, padding=padding)
-    return clicks
+def has_mask(channels: Tensor) -> Tensor:
+    """Whether each patch of (B, 7, D, H, W) channels has a previous mask: (B, 1, 1, 1, 1) bool."""
+    return channels[:, PREVIOUS_MASK].flatten(1).any(1).view(-1, 1, 1, 1, 1)
 
 
 def shrink_channels(channels: Tensor, size: Sequence[int]) -> Tensor:

@@ -16,6 +16,7 @@ from nnunetv2_promise.network_architectures.interactive.prompt_entrance import (
     CorrectionHead,
     PromptEntrance,
     ZeroConv3d,
+    has_mask,
 )
 
 PROMPT_FORMS = ("decoder", "input")
@@ -28,8 +29,9 @@ class InteractiveUNet(nn.Module):
 
     ``decoder`` form: the encoder sees the image alone and runs once per patch; interactions enter the decoder's levels
     through convolutions that start at zero, and the answer's logit through a ``CorrectionHead``. With no interaction it
-    is the plain U-Net with a head per label; with interactions it answers for one label. Its keys are those of the
-    plain U-Net, ``entrances`` and ``corrections``.
+    is the plain U-Net with a head per label; with interactions it answers for one label, and where there is a previous
+    mask the answer is that mask, corrected: the engine centres its patch on each click, and a patch that is half outside
+    of the scan misleads a U-Net. Its keys are those of the plain U-Net, ``entrances`` and ``corrections``.
 
     ``input`` form: the interactions stand beside the image, as in nnInteractive's network; keys of the plain U-Net.
 
@@ -151,5 +153,5 @@ class InteractiveUNet(nn.Module):
             features.append(below)
         logits = self.decoder.seg_layers[-1](below)
         pair = object_logits(logits, choose_labels(logits, channels) if labels is None else labels)
-        background, wanted = pair.split(1, dim=1)
+        background, wanted = pair.masked_fill(has_mask(channels), 0).split(1, dim=1)
         return torch.cat([background, wanted + self.corrections[_NOT_IN_PRETRAINED](features, channels)], dim=1)

@@ -75,24 +75,39 @@ def test_decoder_form_with_the_plain_weights_equals_the_plain_network_before_tra
 
 
 @pytest.mark.parametrize("positive", [True, False])
-def test_decoder_form_keeps_a_previous_mask_but_around_clicks_before_training(positive: bool):
+def test_decoder_form_corrects_a_previous_mask_around_clicks_before_training(positive: bool):
     torch.manual_seed(0)
-    ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=1)
+    ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=2)
     image, channels = torch.randn(1, 1, *SIZE), empty_channels(1, SIZE)
     mask = torch.zeros(SIZE, dtype=torch.bool)
     mask[:8] = True
     channels[:, PREVIOUS_MASK] = mask
-    kept = torch.where(mask, MASK_LOGIT, -MASK_LOGIT)
+    with torch.no_grad():
+        click(channels[0], (8, 8, 5), positive=positive)
+        background, wanted = ours(torch.cat([image, channels], 1))[0]
+    kept, ball = torch.where(mask, MASK_LOGIT, -MASK_LOGIT), torch.zeros(SIZE)
+    ball[4:13, 4:13, 1:10] = point_ball()
+    torch.testing.assert_close(wanted, kept + (CLICK_LOGIT if positive else -CLICK_LOGIT) * ball)
+    assert not background.any()
+    answer = wanted > background
+    assert answer[8, 8, 5].item() is positive
+    assert answer[7, 8, 5].item() is positive
+    assert 0 < (answer != mask).sum() < 30
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_decoder_form_without_a_previous_mask_adds_clicks_to_the_plain_answer_before_training(positive: bool):
+    torch.manual_seed(0)
+    ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=1)
+    image, channels = torch.randn(1, 1, *SIZE), empty_channels(1, SIZE)
     with torch.no_grad():
         plain = ours(image)
-        torch.testing.assert_close((ours(torch.cat([image, channels], 1)) - plain)[0, 1], kept)
-        click(channels[0], (8, 8, 2), positive=positive)
-        change = (ours(torch.cat([image, channels], 1)) - plain)[0, 1]
-    sign = 1 if positive else -1
-    assert change[8, 8, 2].item() == pytest.approx(sign * CLICK_LOGIT, abs=1e-4)
-    assert change[8, 8, 6].item() == pytest.approx(sign * CLICK_LOGIT * point_ball()[4, 4, 8].item(), abs=1e-4)
-    assert change[8, 8, 10].item() == pytest.approx(-MASK_LOGIT * (1 - point_ball()[4, 4, 8].item()), abs=1e-4)
-    torch.testing.assert_close(change[:, :, 11:], kept[:, :, 11:])
+        click(channels[0], (8, 8, 5), positive=positive)
+        change = ours(torch.cat([image, channels], 1)) - plain
+    assert not change[:, 0].any()
+    ball = torch.zeros(SIZE)
+    ball[4:13, 4:13, 1:10] = point_ball()
+    torch.testing.assert_close(change[0, 1], (CLICK_LOGIT if positive else -CLICK_LOGIT) * ball, atol=1e-5, rtol=0)
 
 
 def test_decoder_form_after_training_listens_to_clicks_but_the_automatic_mask_does_not():
