@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from clickable_workspace import Clickable, make_clickable, plan_small
 from commands import Workspace, make_workspace
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import nnunetv2_promise
 
 # A busy machine is no fault of the code; what must be fast is measured in benchmarks/.
-settings.register_profile("suite", deadline=None)
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
