@@ -38,7 +38,7 @@ from nnunetv2_promise.training.zoomed_loading import ZoomingDataLoader
 Round = Callable[[Sequence[Tensor]], Tensor]
 
 
-class EntrancePolyLR(PolyLRScheduler):
+class GroupedPolyLR(PolyLRScheduler):
     """nnU-Net's polynomial decay; a group of parameters may learn ``lr_factor`` times as fast."""
 
     def step(self, current_step: int | None = None) -> None:
@@ -52,7 +52,7 @@ class EntrancePolyLR(PolyLRScheduler):
 class InteractiveUNetTrainer(RestartableTraining):
     """Trains a U-Net to follow clicks in nnInteractive's form, from its errors.
 
-    With prompts in the decoder, each step also trains the automatic mask with nnU-Net's own loss; the encoder runs once
+    With prompts in the decoder, each step also trains the automatic mask with nnU-Net's own loss; the U-Net runs once
     for all rounds. Class attributes are the knobs that variants turn.
     """
 
@@ -61,7 +61,7 @@ class InteractiveUNetTrainer(RestartableTraining):
 
     epochs: ClassVar[int] = 200
     learning_rate: ClassVar[float] = 3e-4
-    entrance_lr_factor: ClassVar[float] = 10.0
+    correction_lr_factor: ClassVar[float] = 10.0
     decay: ClassVar[float] = 3e-5
     schedule: ClassVar[ClickSchedule] = ClickSchedule()
     click_weight: ClassVar[float] = 1.0
@@ -143,14 +143,14 @@ class InteractiveUNetTrainer(RestartableTraining):
         return False
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """AdamW; the entrances of prompts, which start at zero, learn faster than the U-Net, which may be trained."""
+        """AdamW; corrections, which start at zero, learn faster than the U-Net, which may be trained."""
         groups: list[dict[str, Any]] = [{"params": [], "lr_factor": 1.0}]
         if self.segments_alone:
-            groups.append({"params": [], "lr_factor": self.entrance_lr_factor})
+            groups.append({"params": [], "lr_factor": self.correction_lr_factor})
         for name, parameter in self.network.named_parameters():
-            groups[name.startswith(("entrances.", "corrections."))]["params"].append(parameter)
+            groups[name.startswith("corrections.")]["params"].append(parameter)
         optimizer = torch.optim.AdamW(groups, self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, EntrancePolyLR(optimizer, self.initial_lr, self.num_epochs)
+        return optimizer, GroupedPolyLR(optimizer, self.initial_lr, self.num_epochs)
 
     def plot_network_architecture(self) -> None:
         """nnU-Net's plot traces a network that takes an image alone; ours takes interactions as well."""

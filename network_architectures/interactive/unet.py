@@ -12,26 +12,25 @@ from torch import Tensor, nn
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.interactive.answers import choose_labels, object_logits
 from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS
-from nnunetv2_promise.network_architectures.interactive.prompt_entrance import (
+from nnunetv2_promise.network_architectures.interactive.correction_head import (
     CorrectionHead,
-    PromptEntrance,
     ZeroConv3d,
     has_mask,
 )
 
 PROMPT_FORMS = ("decoder", "input")
-# nnU-Net leaves out every key with this part when it starts from pretrained weights; a plain U-Net has no entrances.
+# nnU-Net leaves out every key with this part when it starts from pretrained weights; a plain U-Net has no corrections.
 _NOT_IN_PRETRAINED = "seg_layers"
 
 
 class InteractiveUNet(nn.Module):
     """A U-Net of nnU-Net's (PlainConvUNet, ResidualEncoderUNet) that takes nnInteractive's interaction channels.
 
-    ``decoder`` form: the encoder sees the image alone and runs once per patch; interactions enter the decoder's levels
-    through convolutions that start at zero, and the answer's logit through a ``CorrectionHead``. With no interaction it
-    is the plain U-Net with a head per label; with interactions it answers for one label, and where there is a previous
-    mask the answer is that mask, corrected: the engine centres its patch on each click, and a patch that is half outside
-    of the scan misleads a U-Net. Its keys are those of the plain U-Net, ``entrances`` and ``corrections``.
+    ``decoder`` form: encoder and decoder see the image alone and run once per patch; at each level of the decoder
+    interactions enter through convolutions that start at zero (``CorrectionHead``). With no interaction it is the plain
+    U-Net with a head per label; with interactions it answers for one label, and where there is a previous mask the
+    answer is that mask, corrected: the engine centres its patch on each click, and a patch that is half outside of the
+    scan misleads a U-Net. Its keys are those of the plain U-Net and ``corrections``.
 
     ``input`` form: the interactions stand beside the image, as in nnInteractive's network; keys of the plain U-Net.
 
@@ -43,7 +42,7 @@ class InteractiveUNet(nn.Module):
         image_channels: Channels of the image.
         labels: Foreground labels L of the data.
         prompts: ``"decoder"`` or ``"input"``.
-        prompt_features: Hidden channels of the entrances.
+        prompt_features: Hidden channels of the corrections.
         **arch_kwargs: Of the plain U-Net.
 
     Raises:
@@ -52,7 +51,6 @@ class InteractiveUNet(nn.Module):
 
     encoder: Any
     decoder: Any
-    entrances: Any
     corrections: Any
 
     def __init__(
@@ -89,10 +87,8 @@ class InteractiveUNet(nn.Module):
         )
         self.encoder, self.decoder = plain.encoder, plain.decoder
         if self.clickable and not self.beside_image:
-            widths = self.encoder.output_channels[::-1]  # deepest first; each level's upsampled feature as the skip
-            entrances = nn.ModuleList([PromptEntrance(width, prompt_features) for width in widths])
-            self.entrances = nn.ModuleDict({_NOT_IN_PRETRAINED: entrances})
-            self.corrections = nn.ModuleDict({_NOT_IN_PRETRAINED: CorrectionHead(widths[1:], prompt_features)})
+            widths = self.encoder.output_channels[-2::-1]  # of the decoder's levels, coarsest first
+            self.corrections = nn.ModuleDict({_NOT_IN_PRETRAINED: CorrectionHead(widths, prompt_features)})
 
     def initialize(self, module: nn.Module) -> None:
         """nnU-Net's initialisation of a submodule; convolutions that start at zero stay so."""
@@ -124,34 +120,34 @@ class InteractiveUNet(nn.Module):
         if self.beside_image or x.shape[1] == self.image_channels:
             return self.decoder(self.encoder(x))
         image, interactions = x.split([self.image_channels, CHANNELS], dim=1)
-        return self.decode(self.encoder(image), interactions)
+        return self.decode(self.encode(image), interactions)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Features of each level of an image patch (B, C, D, H, W), finest first; they do not depend on prompts."""
-        return self.encoder(image)
+        """Features of each level of the decoder for a patch (B, C, D, H, W), coarsest first; no prompt changes them."""
+        skips = self.encoder(image)
+        below, features = skips[-1], []
+        for upsample, stage, skip in zip(self.decoder.transpconvs, self.decoder.stages, skips[-2::-1], strict=True):
+            below = stage(torch.cat([upsample(below), skip], dim=1))
+            features.append(below)
+        return features
 
-    def decode(self, skips: Sequence[Tensor], channels: Tensor | None = None, labels: Tensor | None = None) -> Any:
+    def decode(self, features: Sequence[Tensor], channels: Tensor | None = None, labels: Tensor | None = None) -> Any:
         """Logits of an encoded patch, with interactions or without.
 
         Args:
-            skips: What ``encode`` returned.
+            features: What ``encode`` returned.
             channels: (B, 7, D, H, W); None for no interaction.
             labels: (B,) long, 0 to L - 1, the labels that are asked for; by ``choose_labels`` if None.
 
         Returns:
             Without channels (B, heads, D, H, W), under deep supervision a list, finest first; else (B, 2, D, H, W).
         """
+        heads = self.decoder.seg_layers
+        if channels is None and self.decoder.deep_supervision:
+            return [head(feature) for head, feature in zip(heads, features, strict=True)][::-1]
+        logits = heads[-1](features[-1])
         if channels is None:
-            return self.decoder(list(skips))
-        entrances = self.entrances[_NOT_IN_PRETRAINED]
-        below = skips[-1] + entrances[0](channels, skips[-1].shape[2:])
-        features = []
-        levels = zip(self.decoder.transpconvs, self.decoder.stages, skips[-2::-1], entrances[1:], strict=True)
-        for upsample, stage, skip, entrance in levels:
-            upsampled = upsample(below) + entrance(channels, skip.shape[2:])
-            below = stage(torch.cat([upsampled, skip], dim=1))
-            features.append(below)
-        logits = self.decoder.seg_layers[-1](below)
+            return logits
         pair = object_logits(logits, choose_labels(logits, channels) if labels is None else labels)
         background, wanted = pair.masked_fill(has_mask(channels), 0).split(1, dim=1)
         return torch.cat([background, wanted + self.corrections[_NOT_IN_PRETRAINED](features, channels)], dim=1)

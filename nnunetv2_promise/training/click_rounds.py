@@ -24,7 +24,7 @@ class ClickSchedule:
         mask_share: Share of steps that start from the automatic mask; the others start from nothing.
     """
 
-    rounds: int = 2
+    rounds: int = 3
     several_share: float = 0.5
     mask_share: float = 0.75
 
@@ -40,14 +40,14 @@ def backward_rounds(
     *,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
 ) -> list[Tensor]:
-    """Backward passes of several losses that share features, keeping one decoder's activations at a time.
+    """Backward passes of several losses that share features, keeping one round's activations at a time.
 
     Each loss but the last is differentiated down to copies of the features. The last one runs on the features
-    themselves and hands on what the copies gathered, so that the encoder is differentiated once. The gradients are
+    themselves and hands on what the copies gathered, so that what made them is differentiated once. The gradients are
     those of the losses' sum.
 
     Args:
-        features: What the encoder returned, with its graph.
+        features: What the network made of the image, with its graph.
         rounds: Functions from features to a scalar loss, called in order.
         scale: What mixed precision does to a loss before its backward pass.
 

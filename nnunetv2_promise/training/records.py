@@ -23,7 +23,7 @@ _KNOBS = (
     "boundary_weight",
     "object_points",
     "random_points",
-    "entrance_lr_factor",
+    "correction_lr_factor",
     "click_weight",
     "zoom_share",
 )

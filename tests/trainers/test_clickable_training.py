@@ -16,7 +16,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.weights.weight_files import read_weight_file
 from nnunetv2_promise.planning.nninteractive_folder import read_nninteractive_folder
 from nnunetv2_promise.trainers import InteractiveUNetTrainer
-from nnunetv2_promise.trainers.interactive_unet import EntrancePolyLR
+from nnunetv2_promise.trainers.interactive_unet import GroupedPolyLR
 
 
 def test_plans_keep_voxels_and_axes_and_name_the_clickable_network(clickable: Clickable):
@@ -47,10 +47,10 @@ def test_the_trained_folder_is_one_of_nninteractive(clickable: Clickable):
     assert not any(key.startswith(("module.", "_orig_mod.")) for key in folder.weights)
 
 
-def test_entrances_have_been_trained(clickable: Clickable):
+def test_corrections_have_been_trained_at_every_level(clickable: Clickable):
     weights = read_weight_file(clickable.model / "fold_0" / "checkpoint_final.pth")["network_weights"]
-    for level in range(3):
-        assert weights[f"entrances.seg_layers.{level}.zero_conv.weight"].any()
+    for level in range(2):
+        assert weights[f"corrections.seg_layers.levels.{level}.4.weight"].any()
 
 
 def test_validation_tells_dice_without_and_with_clicks(clickable: Clickable):
@@ -81,10 +81,10 @@ def test_plans_of_another_kind_end_in_a_sentence(clickable: Clickable, monkeypat
         InteractiveUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
 
 
-def test_entrances_learn_faster_by_their_factor():
+def test_corrections_learn_faster_by_their_factor():
     slow, fast = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
     groups = [{"params": [slow], "lr_factor": 1.0}, {"params": [fast], "lr_factor": 10.0}]
     optimizer = torch.optim.AdamW(groups, 1e-3)
-    EntrancePolyLR(optimizer, 1e-3, 10).step(5)
+    GroupedPolyLR(optimizer, 1e-3, 10).step(5)
     expected = 1e-3 * 0.5**0.9
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected, 10 * expected])

@@ -17,7 +17,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import (
     empty_channels,
     point_ball,
 )
-from nnunetv2_promise.network_architectures.interactive.prompt_entrance import CLICK_LOGIT, MASK_LOGIT
+from nnunetv2_promise.network_architectures.interactive.correction_head import CLICK_LOGIT, MASK_LOGIT
 
 OURS = "nnunetv2_promise.network_architectures.InteractiveUNet"
 PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
@@ -63,7 +63,7 @@ def test_decoder_form_with_the_plain_weights_equals_the_plain_network_before_tra
     plain, ours = _plain(unet, 1, 3), _ours(unet, 1 + CHANNELS, 2, labels=2)
     missing, unexpected = ours.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected
-    assert all(key.startswith(("entrances.seg_layers.", "corrections.seg_layers.")) for key in missing)
+    assert all(key.startswith("corrections.seg_layers.") for key in missing)
     image, interactions = torch.randn(2, 1, *SIZE), torch.rand(2, CHANNELS, *SIZE)
     with torch.no_grad():
         expected = plain(image)
@@ -115,12 +115,28 @@ def test_decoder_form_after_training_listens_to_clicks_but_the_automatic_mask_do
     ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=1)
     image, channels = torch.randn(1, 1, *SIZE), empty_channels(1, SIZE)
     before = ours(image)
-    for parameter in (*ours.entrances.parameters(), *ours.corrections.parameters()):
+    for parameter in ours.corrections.parameters():
         torch.nn.init.normal_(parameter)
     click(channels[0], (8, 8, 8), positive=True)
     with torch.no_grad():
         torch.testing.assert_close(ours(image), before)
         assert (ours(torch.cat([image, channels], 1)) - before).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("deep_supervision", [False, True])
+def test_decoder_form_answers_from_features_as_in_one_go(deep_supervision: bool):
+    torch.manual_seed(0)
+    ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=2)
+    ours.decoder.deep_supervision = deep_supervision
+    image, channels = torch.randn(2, 1, *SIZE), empty_channels(2, SIZE)
+    for patch, place in zip(channels, [(8, 8, 5), (3, 4, 12)], strict=True):
+        click(patch, place, positive=True)
+    with torch.no_grad():
+        automatic, clicked = ours(image), ours(torch.cat([image, channels], 1))
+        features = ours.encode(image)
+        ours.encoder = ours.decoder.stages = ours.decoder.transpconvs = None  # an answer needs none of them
+        torch.testing.assert_close(ours(features), automatic, rtol=0, atol=0)
+        torch.testing.assert_close(ours(features, channels), clicked, rtol=0, atol=0)
 
 
 def test_decoder_form_without_interactions_is_the_plain_network_key_for_key():
@@ -138,11 +154,8 @@ def test_input_form_is_the_plain_network_with_seven_more_channels(unet):
         torch.testing.assert_close(ours(x), plain(x))
 
 
-def test_initialisation_leaves_entrances_at_zero_and_the_rest_not():
+def test_initialisation_leaves_corrections_at_zero_and_the_rest_not():
     network = _ours(RESIDUAL, 1 + CHANNELS, 2, labels=1)
-    for entrance in network.entrances["seg_layers"]:
-        assert not entrance.zero_conv.weight.any()
-        assert entrance.conv.weight.any()
     for level in network.corrections["seg_layers"].levels:
         assert not level[-1].weight.any()
         assert level[0].weight.any()

@@ -1,4 +1,4 @@
-"""Where interactions enter the decoder of a U-Net."""
+"""What interactions add to the answer of a U-Net."""
 
 from __future__ import annotations
 
@@ -32,41 +32,13 @@ class ZeroConv3d(nn.Conv3d):
             nn.init.zeros_(self.bias)
 
 
-class PromptEntrance(nn.Module):
-    """Turns the interaction channels into something to add to the features of one decoder level.
-
-    A 3 x 3 x 3 convolution, so that shapes and edges of the mask count, then a ``ZeroConv3d``.
-
-    Args:
-        features: Channels of the level.
-        hidden: Channels between the two convolutions.
-    """
-
-    def __init__(self, features: int, hidden: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(CHANNELS, hidden, 3, padding=1)
-        self.nonlinearity = nn.LeakyReLU(inplace=True)
-        self.zero_conv = ZeroConv3d(hidden, features)
-
-    def forward(self, channels: Tensor, size: Sequence[int]) -> Tensor:
-        """Shrink the channels to the level's size and project them.
-
-        Args:
-            channels: (B, 7, D, H, W) at the patch's size.
-            size: (d, h, w) of the level.
-
-        Returns:
-            (B, features, d, h, w); zero before training.
-        """
-        return self.zero_conv(self.nonlinearity(self.conv(shrink_channels(channels, size))))
-
-
 class CorrectionHead(nn.Module):
     """What interactions say about the object's logit.
 
-    At each level of the decoder two 3 x 3 x 3 convolutions and a ``ZeroConv3d`` read its features and the interactions,
-    so that a click learns within few steps to move the object's border: by a voxel at the finest level, by many at the
-    coarse ones, along what the features say. A previous mask and the clicks also speak for themselves, with weights
+    At each level of the decoder two 3 x 3 x 3 convolutions and a ``ZeroConv3d`` read its features and the interactions;
+    the features do not depend on interactions, so that the answer to one more click costs this head alone. It learns
+    within few steps to move the object's border: by a voxel at the finest level, by many at the coarse ones, along what
+    the features say. A previous mask and the clicks also speak for themselves, with weights
     that are learned on from values at which a click changes the mask in its middle.
 
     Args:
