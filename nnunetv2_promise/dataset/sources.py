@@ -30,6 +30,11 @@ def note_sources(preprocessed: Path, data_identifier: str, stamp: str) -> None:
     write_json({_KEY: stamp}, _note(preprocessed, data_identifier))
 
 
+def forget_sources(preprocessed: Path, data_identifier: str) -> None:
+    """Take back the note of a folder of preprocessed cases, since the folder is removed."""
+    _note(preprocessed, data_identifier).unlink(missing_ok=True)
+
+
 def require_same_sources(preprocessed: Path, data_identifier: str) -> None:
     """Check that no image or label map changed since it was preprocessed.
 

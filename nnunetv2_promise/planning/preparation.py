@@ -17,7 +17,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 
 from nnunetv2_promise.dataset.environment import nnunet_folder
-from nnunetv2_promise.dataset.sources import note_sources, stamp_of_dataset
+from nnunetv2_promise.dataset.sources import forget_sources, note_sources, stamp_of_dataset
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
 from nnunetv2_promise.planning.fingerprint import ObjectFingerprintExtractor
@@ -133,6 +133,7 @@ def preprocess(dataset_name: str, plans_name: str, *, num_processes: int) -> Pat
         write_json(plans, partial_plans)
         # Data of earlier plans must not meet the new ones.
         shutil.rmtree(target, ignore_errors=True)
+        forget_sources(folder, target.name)
         with _without_a_line_per_copied_label():
             preprocess_dataset(_number(dataset_name), partial_name, (CONFIGURATION,), (num_processes,))
         partial_data.rename(target)

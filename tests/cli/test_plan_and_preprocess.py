@@ -66,6 +66,7 @@ def test_command_makes_what_nnunet_trains_on(after: Path) -> None:
         "dataset_fingerprint.json",
         "gt_segmentations",
         "ProMISeTinyPlans.json",
+        "ProMISeTinyPlans_3d_fullres_made_from.json",
         "ProMISeTinyPlans_3d_fullres",
     }
     configuration = PlansManager(str(folder / "ProMISeTinyPlans.json")).get_configuration("3d_fullres")
