@@ -37,9 +37,9 @@ class CorrectionHead(nn.Module):
 
     At each level of the decoder two 3 x 3 x 3 convolutions and a ``ZeroConv3d`` read its features and the interactions;
     the features do not depend on interactions, so that the answer to one more click costs this head alone. It learns
-    within few steps to move the object's border: by a voxel at the finest level, by many at the coarse ones, along what
-    the features say. A previous mask and the clicks also speak for themselves, with weights
-    that are learned on from values at which a click changes the mask in its middle.
+    to move the object's border: by a voxel at the finest level, by many at the coarse ones, along what the features
+    say. A previous mask and the clicks also speak for themselves; their weights are trained from values at which a
+    click changes the mask in its middle.
 
     Args:
         widths: Channels of the decoder's levels, coarsest first.
