@@ -126,3 +126,15 @@ def test_tests_mirror_the_rooms() -> None:
 def test_test_modules_have_names_of_their_own() -> None:
     names = [path.name for path in (REPOSITORY / "tests").rglob("*.py") if path.name != "conftest.py"]
     assert sorted(names) == sorted(set(names))
+
+
+def test_mutation_testing_finds_its_modules_and_their_tests() -> None:
+    tree = ast.parse((REPOSITORY / "tests" / "mutate.py").read_text(encoding="utf-8"))
+    listed = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TESTS"
+    )
+    files = [REPOSITORY / PACKAGE / f"{module}.py" for module in listed]
+    files += [REPOSITORY / "tests" / name.split("::")[0] for names in listed.values() for name in names]
+    assert [file for file in files if not file.is_file()] == []

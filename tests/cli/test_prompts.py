@@ -152,6 +152,15 @@ def test_simulate_min_volume_leaves_out_small_objects(dataset: Path) -> None:
         assert len(load_prompt_file(path).cases["b"]) == kept
 
 
+@pytest.mark.parametrize("points", [1, 2, 4])
+def test_simulate_nested_draws_further_clicks_after_the_same_first_ones(points: int, dataset: Path) -> None:
+    label_map = sitk.ReadImage(str(dataset / "labels" / "a.nii.gz"))
+    most = clicked_voxels(simulate(dataset, "most.json", points=4, nested=True), "a", label_map)
+    fewer = clicked_voxels(simulate(dataset, "fewer.json", points=points, nested=True), "a", label_map)
+    assert [len(voxels) for _, voxels in fewer] == [points] * len(most)
+    assert fewer == [(label, voxels[:points]) for label, voxels in most]
+
+
 def test_simulate_decathlon_names_and_labels(dataset: Path) -> None:
     for path in (dataset / "images").iterdir():
         path.rename(path.with_name(path.name.replace("_0000", ""))) if "_0000" in path.name else path.unlink()
@@ -359,6 +368,14 @@ def test_check_lists_all_problems(dataset: Path, capsys: pytest.CaptureFixture) 
     captured = capsys.readouterr()
     assert all(f"case '{case}'" in captured.out for case in "abz")
     assert "has 3 faults, listed above" in captured.err
+
+
+def test_check_goes_on_after_a_case_without_an_image(dataset: Path) -> None:
+    path = prompt_file(dataset, {"A": [Prompt("tumour", (INSIDE,))], "b": [Prompt("kidney", (INSIDE,))]})
+    unknown, faulty = check_prompts(path, dataset / "images").problems
+    assert "lists case 'A'" in unknown
+    assert "has no image of that name; write 'a', the file's name" in unknown
+    assert "case 'b', object 1: label 'kidney'" in faulty
 
 
 def test_check_without_dataset_json_says_so(dataset: Path, capsys: pytest.CaptureFixture) -> None:

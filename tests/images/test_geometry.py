@@ -19,6 +19,7 @@ from nnunetv2_promise.images.geometry import (
     check_spacing,
     geometry_difference,
     nearest_voxel,
+    swap_ras_and_lps,
 )
 from nnunetv2_promise.images.reading import read_geometry
 
@@ -231,6 +232,13 @@ def test_geometry_difference_measures_in_the_shortest_edge() -> None:
     base = geometry_of()  # the shortest edge is 0.7 mm
     assert geometry_difference(base, geometry_of(origin_lps_mm=(-31.0, 47.5, 12.25 + 0.069))) is None
     assert geometry_difference(base, geometry_of(origin_lps_mm=(-31.0, 47.5, 12.25 + 0.071))) is not None
+
+
+def test_swap_ras_and_lps_by_hand() -> None:
+    swapped = swap_ras_and_lps([[1.5, -2, 3], [4, 5, -6]])
+    assert swapped.tolist() == [[-1.5, 2, 3], [-4, -5, -6]]
+    assert swap_ras_and_lps(swapped).tolist() == [[1.5, -2, 3], [4, 5, -6]]
+    assert swap_ras_and_lps([]).shape == (0, 3)
 
 
 def test_apply_to_gives_an_image_the_grid() -> None:

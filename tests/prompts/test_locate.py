@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import ImageGeometry
 from nnunetv2_promise.prompts.kinds import KINDS, listed_kinds, require_kinds
-from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case, read_previous_mask
+from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case, read_previous_mask, similar_case
 from nnunetv2_promise.prompts.schema import Point, Prompt, PromptFile, save_prompt_file
 
 SHAPE_ZYX = (5, 7, 9)
@@ -141,3 +141,12 @@ def test_kinds_are_listed_in_words() -> None:
     assert listed_kinds(["points"]) == "points"
     assert listed_kinds(["previous_mask", "points", "scribbles"]) == "points, scribbles and a previous mask"
     assert listed_kinds([]) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("case", "meant"),
+    [("Scan_1", "scan_1"), ("scan_1_0000", "scan_1"), (" scan_1.nii.gz", "scan_1"), ("scan_2", None), ("a", None)],
+)
+def test_similar_case_is_the_one_that_was_meant(case: str, meant: str | None) -> None:
+    hint = similar_case(case, ["b", "scan_1", "scan_3"])
+    assert hint == ("" if meant is None else f"; write {meant!r}, the file's name without channel number and ending")
