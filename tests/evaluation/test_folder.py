@@ -75,6 +75,21 @@ def test_nsd_of_shifted_plates_uses_the_spacing_of_their_axis(axis: int) -> None
     assert nsd(2.01) == 1
 
 
+def test_volumes_of_missed_and_false_lesions_by_hand(tmp_path: Path) -> None:
+    """Voxels of 3.5 mm3: a lesion of 27 is found, one of 8 is missed, one of 12 is false."""
+    shape = (12, 12, 12)
+    found = box(shape, (0, 3), (0, 3), (0, 3))
+    write_map(tmp_path / "truth" / "a.nii.gz", (found | box(shape, (6, 8), (6, 8), (6, 8))).astype(np.uint8))
+    write_map(tmp_path / "masks" / "a.nii.gz", (found | box(shape, (9, 11), (0, 3), (9, 11))).astype(np.uint8))
+    case = EvaluationCase("a", tmp_path / "masks" / "a.nii.gz", tmp_path / "truth" / "a.nii.gz", {"tumour": 1})
+    (row,) = evaluate_case(case)
+    assert (row["lesions_found"], row["lesions_missed"], row["lesions_false"]) == (1, 1, 1)
+    assert row["false_positive_ml"] == pytest.approx(12 * 3.5 / 1000)
+    assert row["false_negative_ml"] == pytest.approx(8 * 3.5 / 1000)
+    assert row["truth_mm3"] == pytest.approx(35 * 3.5)
+    assert row["prediction_mm3"] == pytest.approx(39 * 3.5)
+
+
 def test_nsd_tolerance_is_inclusive() -> None:
     truth = box((10, 12, 14), (3, 6), (4, 8), (5, 9))
     prediction = np.roll(truth, 1, 0)

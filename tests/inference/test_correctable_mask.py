@@ -170,3 +170,23 @@ def test_patch_memory_forgets_the_oldest() -> None:
     for start in (0, 8, 0, 16, 0, 8):
         patches.encoded((0, 0, start))
     assert patches.encodings == 4  # 0, 8, 16, and 8 again
+
+
+def test_a_mask_that_shrinks_at_a_face_gets_a_patch_of_its_own() -> None:
+    """The known patch ends behind voxel 23; what the click takes away goes on there."""
+    mask, network = started()
+    mask.click([(4, 4, 20)], positive=True)
+    mask.click([(4, 4, 24)], positive=True)  # the mask now reaches from 18 to 26
+    encoded = mask.patches.encodings
+    mask.click([(4, 4, 22)], positive=False)
+    assert mask.patches.encodings == encoded + 1
+    assert [4, 4, 4] in network.seen[-1]["coords"]  # in the middle of a patch that starts at 18
+    np.testing.assert_array_equal(mask.mask, (cube(4, 4, 20) | cube(4, 4, 24)) & ~cube(4, 4, 22))
+
+
+def test_nothing_lies_behind_a_face_beyond_the_image() -> None:
+    """The patch starts two voxels before the image; a change at that face is no reason for another one."""
+    mask, _ = started()
+    mask.click([(2, 4, 20)], positive=True)
+    mask.click([(0, 4, 20)], positive=True)
+    assert mask.patches.encodings == 1

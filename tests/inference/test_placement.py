@@ -22,6 +22,7 @@ from nnunetv2_promise.inference.placement import (
     WindowLayout,
     crop_box,
     group_points,
+    move_inside,
     overlap,
     place_window,
     to_resampled,
@@ -347,3 +348,18 @@ def test_no_patch_is_central_where_clicks_lie_more_than_a_quarter_of_it_off_the_
     asked, answer = recorded(lambda place: -1.0)
     grow(answer, torch.tensor([[2, 2, x]]), (4, 4, 14), (4, 4, 4))
     assert [(place, clicks.tolist()) for place, clicks in asked] == [((0, 0, start), [[2, 2, x - start]])]
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "shape", "expected"),
+    [((-1, 0, 1), (4, 4, 4), (9, 9, 9), (0, 0, 1)), ((5, 6, 8), (4, 4, 4), (9, 9, 9), (5, 5, 5)),
+     ((3, 3, 3), (9, 10, 8), (9, 9, 5), (0, -1, -2)), ((0, 1, 2), (4, 4, 4), (4, 5, 6), (0, 1, 2))],
+)  # fmt: skip
+def test_move_inside_by_hand(start: tuple, size: tuple, shape: tuple, expected: tuple) -> None:
+    assert move_inside(start, size, shape) == expected
+
+
+def test_crop_box_holds_no_more_than_the_window_and_a_margin() -> None:
+    """Voxels 4 to 11 are the window around the middle of voxel 8; four more on each side are for interpolation."""
+    bounds = ((0, 99), (2, 99), (0, 14))
+    assert crop_box(np.array([30.0, 8.0, 8.0]), np.array([8.0, 8.0, 8.0]), bounds) == ((22, 39), (2, 17), (0, 14))

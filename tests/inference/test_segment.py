@@ -310,3 +310,26 @@ def test_fold_that_did_not_look_has_no_vote() -> None:
     # Two folds grow along the whole object; the third stays in its first patch and must not veto what is beyond.
     assert (logit[2:6, 2:6, 4:28] > 0).all()
     assert logit[3, 3, 25] == pytest.approx(10)
+
+
+def test_two_folds_vote_alike() -> None:
+    manager = PlansManager(plans([0, 1, 2]))
+    made = PromptedModel(
+        PromptedNetwork(Half(), patch_size=(8, 8, 8), heads=3),
+        [{"network.weight": torch.tensor([value])} for value in (1.0, 2.0)],
+        manager,
+        manager.get_configuration("3d_fullres"),
+        DATASET,
+    )
+    ((logit, _),) = made.answer(np.ones((1, 8, 8, 8), np.float32), [WindowPrompt(1, [(4, 4, 4)])])
+    np.testing.assert_allclose(logit, (10 + 20) / 2)
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(1, None), (3, [1])])
+def test_only_a_network_of_several_labels_is_told_which_one(labels: int, expected: list[int] | None) -> None:
+    network = EncodingBall()
+    network.labels = labels
+    prompt = PromptedNetwork(network, patch_size=PATCH, heads=4).label_prompt(2, torch.device("cpu"))
+    assert {name: value.tolist() for name, value in prompt.items()} == (
+        {} if expected is None else {"label_index": expected}
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import (
     POSITIVE_POINTS,
     PREVIOUS_MASK,
 )
+from nnunetv2_promise.training import click_validation
 from nnunetv2_promise.training.click_validation import CLICKS, automatic_labels, correct_object, dice
 
 PATCH = (16, 16, 16)
@@ -67,3 +69,30 @@ def test_corrections_start_from_the_mask_that_validation_wrote(tmp_path: Path):
 def test_dice_by_hand():
     truth = np.array([[[True, True, False]]])
     assert dice(np.array([[[True, False, True]]]), truth) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_writes_what_was_scored(rank: int, tmp_path: Path):
+    (tmp_path / "validation").mkdir()
+    lines: list[str] = []
+    trainer = SimpleNamespace(
+        is_ddp=False, local_rank=rank, output_folder=str(tmp_path), print_to_log_file=lines.append
+    )
+    rows = [
+        {"case": "a", "label": 1, "voxels": 8, "dice": [0.2, 0.4]},
+        {"case": "b", "label": 2, "voxels": 3, "dice": [0.4, 0.8]},
+    ]
+    click_validation._write(trainer, rows)
+    file = tmp_path / "validation" / "clicks.json"
+    assert file.is_file() == (rank == 0)
+    if rank == 0:
+        written = json.loads(file.read_text())
+        assert written["objects"] == rows
+        assert written["mean_dice"] == pytest.approx([0.3, 0.6])
+        assert lines == [f"Mean Dice at 0 to {CLICKS} corrective clicks: 0.3000, 0.6000"]
+
+
+def test_nothing_scored_writes_nothing(tmp_path: Path):
+    (tmp_path / "validation").mkdir()
+    click_validation._write(SimpleNamespace(is_ddp=False, local_rank=0, output_folder=str(tmp_path)), [])
+    assert not list((tmp_path / "validation").iterdir())

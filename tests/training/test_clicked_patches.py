@@ -88,3 +88,22 @@ def test_ignored_voxels_are_never_clicked():
         patches.add_clicks(1, "uniform")
     brightest = int(patches.channels[0, POSITIVE_POINTS].argmax())
     assert brightest // 64 == 1
+
+
+def test_clicks_where_nothing_is_wrong_have_the_sign_of_their_place():
+    """The object fills half of each patch along another axis, so that an axis exchanged for another is noticed."""
+    objects = torch.zeros(3, 1, 8, 8, 8, dtype=torch.bool)
+    objects[0, 0, :4], objects[1, 0, :, :4], objects[2, 0, ..., :4] = True, True, True
+    rng, signs = np.random.default_rng(0), set()
+    for _ in range(20):
+        patches = ClickedPatches(objects, rng)
+        patches.set_mask(objects)
+        patches.add_clicks(1, "uniform")
+        for own, positive, negative in zip(
+            objects[:, 0], patches.channels[:, POSITIVE_POINTS], patches.channels[:, NEGATIVE_POINTS], strict=True
+        ):
+            assert ((positive == 1) | (negative == 1)).sum() == 1
+            assert own[positive == 1].all()
+            assert not own[negative == 1].any()
+            signs.add(bool((positive == 1).any()))
+    assert signs == {True, False}

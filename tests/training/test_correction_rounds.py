@@ -88,6 +88,9 @@ def test_every_label_learns_in_the_first_round() -> None:
     answers = asked(network, None)
     assert network.asked[0]["label_index"].tolist() == [[1, 0], [0, 1]]
     assert network.asked[1]["label_index"].tolist() == [1, 0]
+    assert [answer.logits[:, 1, 0, 0, 0].tolist() for answer in answers] == [[-2, -1]] * 2  # of the prompted label
+    assert answers[0].other_logits is not None
+    assert answers[0].other_logits[:, 0, 1, 0, 0, 0].tolist() == [-1, -2]
     calls: list[tuple[Tensor, Tensor]] = []
 
     def loss(logits: Tensor, target: Tensor, ignored: Tensor | None) -> Tensor:

@@ -125,3 +125,25 @@ def test_numbers_stay_with_their_labels_through_nnunets_augmentation() -> None:
             values, counts = np.unique(labels[numbers == number], return_counts=True)
             assert counts[np.argmax(counts)] > 0.8 * counts.sum()
             assert values[np.argmax(counts)] > 0
+
+
+def test_foreground_patches_are_centred_on_a_voxel_of_a_random_object() -> None:
+    """The key of several labels is where nnU-Net finds what is annotated at all; it stays."""
+    case = OneCase()
+    data, labels, nothing, properties = case.load_case("case")
+    everywhere = np.argwhere(labels >= 0)
+    properties["class_locations"][(0, 1, 2)] = everywhere
+    case.load_case = lambda _: (data, labels, nothing, properties)  # type: ignore[method-assign]
+    np.random.seed(0)
+    dataset = ObjectDataset(case, ignore_label=None)  # type: ignore[arg-type]
+    drawn = []
+    for _ in range(60):
+        _, _, numbers, found = dataset.load_case("case")
+        assert found["class_locations"][(0, 1, 2)] is everywhere
+        for label in (1, 2):
+            ((channel, *voxel),) = found["class_locations"][label].tolist()
+            assert channel == 0
+            assert labels[(0, *voxel)] == label
+            drawn.append((label, int(numbers[tuple(voxel)])))
+    assert len({number for label, number in drawn if label == 1}) == 2  # the horseshoe and the box
+    assert len(properties["class_locations"][1]) > 1  # nnU-Net's own properties are not changed

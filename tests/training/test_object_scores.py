@@ -98,3 +98,18 @@ def test_killed_export_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
         export()
         with pytest.raises(RuntimeError, match="no longer alive"):
             export.finish()
+
+
+def test_online_background_is_not_another_object() -> None:
+    """One voxel of the clicked bar and six of background."""
+    labels = torch.from_numpy(two_bars())[None]
+    numbers = torch.where(labels > 0, 1, 0).to(labels.dtype)
+    numbers[..., 6:] *= 2
+    target = (numbers == 1)[:, None].to(torch.uint8)
+    prompted = PromptedTarget(
+        target, torch.tensor([0]), torch.zeros(1, 1, 3), target[:, :0], torch.zeros(1, 0, dtype=torch.long)
+    )
+    mask = torch.zeros(1, 4, 4, 12)
+    mask[0, 1, 1, 0] = mask[0, 2, 2, :6] = 1
+    logits = torch.stack([1 - mask, mask], dim=1)
+    assert on_another_object(logits, prompted, torch.stack([labels, numbers], dim=1)).tolist() == [1, 0]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.training.pretrained_heads import pretrained_weights_of_command, take_over_heads
+from nnunetv2_promise.training.pretrained_heads import fit_pretrained, pretrained_weights_of_command, take_over_heads
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,7 @@ def test_a_file_without_weights_ends_in_a_sentence(tmp_path):
     torch.save({"a": 1}, tmp_path / "w.pth")
     with pytest.raises(UserError, match="nnU-Net did not write it"):
         take_over_heads(_Network(3), tmp_path / "w.pth")
+
+
+def test_without_the_option_nothing_is_fitted():
+    assert fit_pretrained(_Network(3), 1, ["nnUNetv2_train", "4", "3d_fullres", "0"]) == []
