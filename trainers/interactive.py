@@ -28,6 +28,8 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
     key ``promise.interactive`` of the plans.
     """
 
+    single_click_share: ClassVar[float] = 0.5
+
     architecture_overrides: ClassVar[dict[str, Any]] = {"corrects": True}
     prompt_kinds: ClassVar[tuple[str, ...]] = ("points", "negative_points", "scribbles", "previous_mask")
 
@@ -50,9 +52,7 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
         """One step on one object of each patch: the first click and corrections."""
         image = batch["data"].to(self.device, non_blocking=True)
         segmentation = batch["target"].to(self.device, non_blocking=True)
-        # Signs and maps of points tell this network how many there are: it must see few, as a user clicks, and many.
-        object_points = 1 + int(torch.randint(self.object_points, (1,)))
-        random_points = int(torch.randint(self.random_points + 1, (1,)))
+        object_points, random_points = self._draw_points()
         rounds = CorrectionRounds(
             self._prompt(
                 segmentation, object_points=object_points, random_points=random_points, most_labels=MOST_LABELS
@@ -66,6 +66,15 @@ class ProMISeInteractiveTrainer(ProMISeTrainer):
         answers = self.network(image, rounds=rounds)
         loss = rounds_loss(answers, rounds, self.loss)
         return self._take_step(loss)
+
+    def _draw_points(self) -> tuple[int, int]:
+        """How many points of the first round lie on the object, and how many anywhere.
+
+        Signs and maps of points tell this network how many there are, so it has to see one, as a user clicks, and many.
+        """
+        if torch.rand(1) < self.single_click_share:
+            return 1, 0
+        return 1 + int(torch.randint(self.object_points, (1,))), int(torch.randint(self.random_points + 1, (1,)))
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Clicks by the field's protocol on one object of each patch; nnU-Net's counts are those of all clicks."""

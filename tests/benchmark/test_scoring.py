@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from generated_msd import write_volume
 
 from nnunetv2_promise.benchmark.scores_of_clicks import score_object
-from nnunetv2_promise.benchmark.scoring import read_scores
+from nnunetv2_promise.benchmark.scoring import (
+    describe_objects,
+    kind_of,
+    prompts_of,
+    read_scores,
+    stands_in_tables,
+    system_name,
+)
+from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 
 
 def test_a_case_called_na_keeps_its_name_and_empty_cells_are_undefined(tmp_path: Path) -> None:
@@ -20,6 +31,7 @@ def test_a_case_called_na_keeps_its_name_and_empty_cells_are_undefined(tmp_path:
             "dice": [0.5, np.nan, 1.0],
             "hd95_mm": [np.nan] * 3,
             "holds_click": [True, False, True],
+            "touches_edge": [True] * 3,
         }
     )
     written.to_csv(tmp_path / "scores.csv", index=False)
@@ -30,6 +42,54 @@ def test_a_case_called_na_keeps_its_name_and_empty_cells_are_undefined(tmp_path:
     assert found["hd95_mm"].isna().all()
     assert found["hd95_mm"].dtype == float
     assert found["holds_click"].tolist() == [True, False, True]
+    assert found["touches_edge"].tolist() == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("condition", "kind", "points", "file", "is_system", "name"),
+    [
+        ("none", "none", 0, None, True, "T"),
+        ("clicks_1", "clicks", 1, "clicks_1", True, "T, 1 click"),
+        ("clicks_10", "clicks", 10, "clicks_10", True, "T, 10 clicks"),
+        ("nearest_3", "nearest", 3, "clicks_3", True, "T + 3 clicks"),
+        ("crop_2", "crop", 2, "clicks_2", True, "T, crop around 2 clicks"),
+        ("border", "border", 1, "border", False, "T, 1 click"),
+    ],
+)
+def test_what_a_condition_means(
+    condition: str, kind: str, points: int, file: str | None, is_system: bool, name: str
+) -> None:
+    layout = SimpleNamespace(prompts=lambda fold, wanted: Path(f"fold_{fold}", f"{wanted}.json"))
+    method = SimpleNamespace(trainer="T", plans="P")
+    assert kind_of(condition) == (kind, points)
+    assert prompts_of(layout, 2, condition) == (None if file is None else Path("fold_2", f"{file}.json"))
+    assert stands_in_tables(condition) == is_system
+    settings = SimpleNamespace(methods=[method, SimpleNamespace(trainer="U", plans="P")])
+    assert system_name(settings, method, condition) == name
+
+
+def test_a_trainer_with_two_plans_is_named_with_them() -> None:
+    methods = [SimpleNamespace(trainer="T", plans=plans) for plans in ("P", "Q")]
+    assert system_name(SimpleNamespace(methods=methods), methods[1], "clicks_2") == "T (Q), 2 clicks"
+
+
+def test_clicks_are_measured_from_the_centre_of_the_object_that_they_lie_on(tmp_path: Path) -> None:
+    """Voxels of 1 x 2 x 3 mm (x, y, z). The centre of x 2 to 4 is 3, of x 10 to 14 it is 12; a click beside counts
+    for the nearer object."""
+    labels = np.zeros((4, 6, 20), np.uint8)
+    labels[1, 2, 2:5] = labels[2, 3, 10:15] = 1
+    write_volume(labels, tmp_path / "truth" / "a.nii.gz", spacing=(1.0, 2.0, 3.0))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "tumour": 1, "organ": 2}}))
+    prompts = [Prompt("tumour", ((4, 2, 1), (2, 2, 1))), Prompt(1, ((15, 3, 1),)), Prompt("organ", ((0, 0, 0),))]
+    clicks = save_prompt_file(tmp_path / "prompts.json", {"a": prompts}, coordinates="voxel")
+    tumour, organ = describe_objects(tmp_path / "truth", ["a"], tmp_path / "dataset.json", clicks)
+    assert (tumour["case"], tumour["label"], tumour["objects"]) == ("a", "tumour", 2)
+    assert tumour["click_offset_mm"] == pytest.approx((1 + np.hypot(3, 3)) / 2)
+    assert organ["objects"] == 0
+    assert np.isnan(organ["click_offset_mm"])
+    unclicked, _ = describe_objects(tmp_path / "truth", ["a"], tmp_path / "dataset.json", None)
+    assert unclicked["objects"] == 2
+    assert np.isnan(unclicked["click_offset_mm"])
 
 
 def test_a_network_that_ignores_clicks_and_segments_everything_comes_out_badly() -> None:
