@@ -82,6 +82,7 @@ REFUSED = {
     "sform of zeros": (patched(*[(280 + 4 * k, "f", 0.0) for k in range(12)], (252, "h", 0)), "degenerate grid"),
     "quaternion longer than 1": (patched((256, "f", 0.9), (260, "f", 0.9), (254, "h", 0)), "correct its header"),
     "intercept without slope": (patched((112, "f", 0.0), (116, "f", 7.0)), "intercept 7 with slope 0"),
+    "negative intercept without slope": (patched((112, "f", 0.0), (116, "f", -1024.0)), "intercept -1024 with slope 0"),
     "NIfTI-2": (nibabel.Nifti2Image(ARRAY_XYZ, AFFINE), "save it as NIfTI-1"),
     "2D": (nibabel.Nifti1Image(ARRAY_XYZ[..., 0], AFFINE), "2 dimensions"),
     "5D": (nibabel.Nifti1Image(ARRAY_XYZ[..., None, None].repeat(3, 4), AFFINE), "5 dimensions"),

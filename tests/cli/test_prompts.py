@@ -161,6 +161,14 @@ def test_simulate_nested_draws_further_clicks_after_the_same_first_ones(points: 
     assert fewer == [(label, voxels[:points]) for label, voxels in most]
 
 
+def test_simulate_nested_clicks_are_distinct_while_there_are_voxels(dataset: Path) -> None:
+    label_map = sitk.ReadImage(str(dataset / "labels" / "a.nii.gz"))
+    objects = clicked_voxels(simulate(dataset, points=9, nested=True), "a", label_map)
+    # The liver and tumours of 27, 8 and 1 voxels.
+    assert sorted(len(set(voxels)) for _, voxels in objects) == [1, 8, 9, 9]
+    assert all(len(voxels) == 9 for _, voxels in objects)
+
+
 def test_simulate_decathlon_names_and_labels(dataset: Path) -> None:
     for path in (dataset / "images").iterdir():
         path.rename(path.with_name(path.name.replace("_0000", ""))) if "_0000" in path.name else path.unlink()

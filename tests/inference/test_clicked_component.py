@@ -26,6 +26,11 @@ def test_components_without_a_click_become_background(clicks: list[list[int]], e
     np.testing.assert_array_equal(keep_clicked(ROW, clicks)[0, 0], np.array(expected, np.float32))
 
 
+def test_every_positive_logit_is_marked() -> None:
+    row = np.array([[[0.1, -0.1, 0.2, -3.0, 0.3]]], np.float32)
+    np.testing.assert_allclose(keep_clicked(row, [[0, 0, 2]])[0, 0], [-0.1, -0.1, 0.2, -3.0, -0.3])
+
+
 def test_corners_connect() -> None:
     logit = np.full((2, 2, 2), -1.0, np.float32)
     logit[0, 0, 0] = logit[1, 1, 1] = 1

@@ -190,3 +190,9 @@ def test_nothing_lies_behind_a_face_beyond_the_image() -> None:
     mask.click([(2, 4, 20)], positive=True)
     mask.click([(0, 4, 20)], positive=True)
     assert mask.patches.encodings == 1
+
+
+def test_a_mask_is_where_foreground_is_more_probable() -> None:
+    mask, _ = started()
+    mask.logits[0, 0, :5] = [-0.2, 0.2, 0.0, np.nan, 3]
+    assert mask.mask[0, 0, :5].tolist() == [False, True, False, False, True]

@@ -147,14 +147,20 @@ def test_per_case_the_whole_label_is_the_object(folder: Path) -> None:
     assert correct(folder, per="case").cases["a"][0].points[1] == ON_RIGHT
 
 
-@pytest.mark.parametrize("prompt", [Prompt("cyst", (ON_LEFT,)), Prompt("tumour", negative_points=(ON_LEFT,))])
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        (Prompt("cyst", (ON_LEFT,)), "the label map has no voxel of its label"),
+        (Prompt("tumour", negative_points=(ON_LEFT,)), "nothing shows where it is"),
+    ],
+)
 def test_object_without_truth_or_place_stays_as_it_is(
-    prompt: Prompt, folder: Path, caplog: pytest.LogCaptureFixture
+    prompt: Prompt, reason: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(folder, prompt)
     write(LEFT, folder / "masks" / "a.nii.gz")
     assert correct(folder).cases["a"] == (prompt,)
-    assert "Case a, object 1 gets no click" in caplog.text
+    assert f"Case a, object 1 gets no click: {reason}." in caplog.text
 
 
 def test_corrections_in_world_coordinates_land_on_the_same_voxels(folder: Path) -> None:

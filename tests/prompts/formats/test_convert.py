@@ -178,6 +178,16 @@ def test_cvpr_challenge_classes_orders_and_boxes(images: Path) -> None:
     )
 
 
+def test_several_labels_are_no_single_object(images: Path) -> None:
+    file = images.parent / "colon_1.npz"
+    one = {"fg": [[2, 3, 4]], "bg": []}
+    save_challenge(file, clicks=[one, one])
+    with pytest.raises(UserError, match=r"colon_1.npz has several labels or boxes; --object case needs one"):
+        convert_prompts([file], images.parent / "p.json", labels=["a", "b"], images=images, object_of="case")
+    joined = convert_prompts([file], images.parent / "p.json", labels=["a", "a"], images=images, object_of="case")
+    assert joined.cases["colon_1"] == (Prompt("a", ((4.0, 3.0, 2.0),) * 2),)
+
+
 class Bomb:
     """Runs code when it is unpickled."""
 
