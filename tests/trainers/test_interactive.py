@@ -17,6 +17,7 @@ from nnunetv2_promise import InteractiveSession
 from nnunetv2_promise.cli.predict import main
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.prompts.schema import PROMPTS_VARIABLE, Prompt, save_prompt_file
+from nnunetv2_promise.trainers import ProMISeInteractiveTrainer
 
 TRAINER = "ProMISeInteractiveTrainer_1epoch"
 
@@ -151,3 +152,17 @@ def test_prompts_without_meaning_end_in_one_sentence(
 def test_checkpoint_holds_the_parts_that_correct(correcting: Workspace) -> None:
     content = torch.load(correcting.model(TRAINER) / "fold_0" / "checkpoint_final.pth", weights_only=False)
     assert "network.corrections.seg_layers.point_signs" in content["network_weights"]
+
+
+@pytest.mark.parametrize(("share", "singles"), [(0.0, (0, 40)), (0.5, (160, 240)), (1.0, (400, 400))])
+def test_a_share_of_the_steps_starts_with_one_click_as_a_user_does(
+    share: float, singles: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProMISeInteractiveTrainer, "single_click_share", share)
+    trainer = ProMISeInteractiveTrainer.__new__(ProMISeInteractiveTrainer)
+    torch.manual_seed(0)
+    drawn = [trainer._draw_points() for _ in range(400)]
+    assert singles[0] <= drawn.count((1, 0)) <= singles[1]
+    if share < 1:
+        assert {points for points, _ in drawn} == set(range(1, 11))
+        assert {noise for _, noise in drawn} == set(range(11))
