@@ -33,8 +33,9 @@ VENV_BIN := $(abspath $(VENV))/bin
 TEST_BIN := $(abspath $(TEST_VENV))/bin
 PIP_INSTALL = -m pip install --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 # With PROMISE_TEST_WHEEL the tests refuse to run on anything but the installed wheel. A checkout on PYTHONPATH would
-# come before it. Processes that run side by side get one thread each.
-PYTEST = env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" OMP_NUM_THREADS=1 PROMISE_TEST_WHEEL=1 "$(TEST_BIN)/pytest" \
+# come before it. Processes that run side by side get one thread each; nnU-Net's training on a CPU takes all of them
+# whatever is asked for, and threads that spin while they wait would keep the other process from working.
+PYTEST = env -u PYTHONPATH PATH="$(TEST_BIN):$$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PROMISE_TEST_WHEEL=1 "$(TEST_BIN)/pytest" \
 	--numprocesses=$(TEST_JOBS) --dist=loadfile
 
 .PHONY: help demo test test-all test-pythons lint docs mutate clean

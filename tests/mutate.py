@@ -73,7 +73,7 @@ TESTS = {
     "inference/mirroring": ["inference/test_mirroring.py"],
     "inference/object_faults": ["inference/test_object_faults.py"],
     "inference/patch_memory": ["inference/test_correctable_mask.py"],
-    "inference/placement": ["inference/test_placement.py"],
+    "inference/placement": ["inference/test_placement.py", "inference/test_window_cutting.py"],
     "inference/prompted_model": ["inference/test_segment.py"],
     "inference/prompted_network": [
         "inference/test_placement.py",

@@ -15,6 +15,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import (
     POSITIVE_POINTS,
     PREVIOUS_MASK,
 )
+from nnunetv2_promise.network_architectures.promise.correcting import decode_refined
 from nnunetv2_promise.network_architectures.promise.network import EncodedPatch, ProMISe
 
 CERTAIN_LOGIT = 6.0
@@ -94,11 +95,13 @@ class ClickableProMISe(nn.Module):
             return logits
         known = self._look_up(image)
         previous = _previous_logits(channels[PREVIOUS_MASK], known.logits)
-        logits = self.network.decode(
-            known.encoded, clicks.coords, point_labels=clicks.labels, previous_logits=previous
-        ).float()  # (1, 2, D, H, W), or (1, L, 2, D, H, W)
-        if logits.ndim == 6:
-            logits = logits[:, self._choose_label(logits[0], clicks, channels[PREVIOUS_MASK])]
+        prompt = {"point_labels": clicks.labels}
+        logits = self.network.decode(known.encoded, clicks.coords, previous_logits=previous, **prompt).float()
+        if logits.ndim == 6:  # (1, L, 2, D, H, W)
+            label = self._choose_label(logits[0], clicks, channels[PREVIOUS_MASK])
+            prompt["label_index"], logits = torch.tensor([label], device=logits.device), logits[:, label]
+        if previous is None:
+            logits = decode_refined(self.network, known.encoded, clicks.coords, **prompt)[0].float()
         if not torch.is_grad_enabled():
             self._known = known._replace(logits=logits[:, 1:] - logits[:, :1])
         return logits

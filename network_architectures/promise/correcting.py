@@ -10,6 +10,7 @@ too. All of it starts without effect: a network with these parts answers as the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ MAPS = 3
 """Positive clicks, negative clicks, previous mask."""
 WIDTH = 16
 """Channels between the two convolutions of a path."""
+REFINEMENTS = 2
+"""How often the answer to a first click is handed back as the previous mask."""
 
 
 class Corrections(nn.Module):
@@ -85,6 +88,28 @@ def _weighted_mean(feature: Tensor, weights: Tensor) -> Tensor:
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return part.flatten(1).sum(1, keepdim=True) / whole.flatten(1).sum(1, keepdim=True).clamp(min=1e-3)
+
+
+def decode_refined(network: Any, encoded: Any, point_coords: Tensor, **prompt: Any) -> tuple[Tensor, Tensor]:
+    """The answer to a first click, handed back to the network as its previous mask.
+
+    A click at the edge of a large object is answered with the part around it; shown that part, the network goes on to
+    the object's border. Nothing is encoded again.
+
+    Args:
+        network: A ``ProMISe`` that corrects.
+        encoded: What its ``encode`` returned.
+        point_coords: (B, N, 3) voxel indices in array axis order.
+        **prompt: What else ``decode_and_rate`` takes, with one label for each patch.
+
+    Returns:
+        (B, 2, D, H, W) logits, and the Dice (B,) that the network expects of its masks.
+    """
+    logits, expected_dice = network.decode_and_rate(encoded, point_coords, **prompt)
+    for _ in range(REFINEMENTS):
+        previous = logits[:, 1:].float() - logits[:, :1].float()
+        logits, expected_dice = network.decode_and_rate(encoded, point_coords, previous_logits=previous, **prompt)
+    return logits, expected_dice
 
 
 @torch.no_grad()

@@ -87,7 +87,7 @@ class CorrectableMask:
         self._clicks: list[_Click] = []
         self._starts: list[Start] = []
         self._changes: list[_Change] = []
-        self._corrects = getattr(patches.network.network, "corrections", None) is not None
+        self._corrects = patches.network.corrects
         if previous_mask is not None:
             if not self._corrects:
                 raise UserError("This model corrects no mask; train one with ProMISeInteractiveTrainer.")
@@ -220,8 +220,10 @@ class CorrectableMask:
             return network.decode(encoded, coords, **prompt)[0], _Rating(0, float("nan"))
         prompt["point_labels"] = torch.tensor([[int(click.positive) for click in clicks]], device=device)
         if previous:
-            prompt["previous_logits"] = self._before(start)[None, None].to(device)
-        logits, expected = network.decode_and_rate(encoded, coords, **prompt)
+            before = self._before(start)[None, None].to(device)
+            logits, expected = network.decode_and_rate(encoded, coords, previous_logits=before, **prompt)
+        else:
+            logits, expected = network.decode_first(encoded, coords, **prompt)
         return logits[0], _Rating(int((logits[0, 1] > logits[0, 0]).sum()), float(expected[0]))
 
     def _before(self, start: Start) -> Tensor:

@@ -180,7 +180,7 @@ class PromptedModel:
     @property
     def corrects(self) -> bool:
         """Whether the network takes one click after the other, negative ones as well."""
-        return getattr(self.network.network, "corrections", None) is not None
+        return self.network.corrects
 
     def _answer_view(
         self, window: Tensor, prompts: Sequence[WindowPrompt], axes: Sequence[int]
@@ -236,7 +236,7 @@ class _EncodedPatches:
             if ratings is None:
                 return self._network.decode(self._encoded(start), clicks[None], **prompt)[0]
             signs = torch.ones_like(clicks[None, :, 0])
-            (logits,), expected = self._network.decode_and_rate(
+            (logits,), expected = self._network.decode_first(
                 self._encoded(start), clicks[None], point_labels=signs, **prompt
             )
             ratings.append((int((logits[1] > logits[0]).sum()), float(expected[0])))

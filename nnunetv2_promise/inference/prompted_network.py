@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from nnunetv2_promise.inference.correction_code import decode_corrections
 from nnunetv2_promise.inference.growth import segment_window
 from nnunetv2_promise.inference.mirroring import mean_over_mirrors
 from nnunetv2_promise.inference.tile_code import VOTE_CHANNELS, decode_channel, encode_vote
+from nnunetv2_promise.network_architectures.promise.correcting import decode_refined
 
 
 def encoder_autocast(device: torch.device) -> torch.autocast:
@@ -108,6 +108,16 @@ class PromptedNetwork(nn.Module):
         with encoder_autocast(point_coords.device):
             return self.network.decode_and_rate(encoded, point_coords, **prompt)
 
+    def decode_first(self, encoded: Any, point_coords: Tensor, **prompt: Any) -> tuple[Tensor, Tensor]:
+        """The answer of a network that corrects to a first click: as ``decode_and_rate``, and refined."""
+        with encoder_autocast(point_coords.device):
+            return decode_refined(self.network, encoded, point_coords, **prompt)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the network takes one click after the other, negative ones as well."""
+        return getattr(self.network, "corrections", None) is not None
+
     def segment_window(
         self, image: Tensor, points: Tensor, label_head: int, *, mirror_axes: Sequence[int] = ()
     ) -> Tensor:
@@ -122,10 +132,16 @@ class PromptedNetwork(nn.Module):
         Returns:
             (D, H, W) float32, NaN where no patch looked.
         """
-        named = partial(self, **self.label_prompt(label_head, image.device))
+        prompt = self.label_prompt(label_head, image.device)
+
+        def answer(patch: Tensor, clicks: Tensor) -> Tensor:
+            if not self.corrects:
+                return self(patch, clicks, **prompt)
+            signs = torch.ones_like(clicks[..., 0])
+            return self.decode_first(self.encode(patch), clicks, point_labels=signs, **prompt)[0]
 
         def segment(window: Tensor, clicks: Tensor) -> Tensor:
-            return segment_window(named, window, clicks, self.patch_size)
+            return segment_window(answer, window, clicks, self.patch_size)
 
         return mean_over_mirrors(segment, image, points, mirror_axes)
 

@@ -13,6 +13,7 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.correctable_mask import CorrectableMask
 from nnunetv2_promise.inference.patch_memory import PatchMemory
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
+from nnunetv2_promise.network_architectures.promise.correcting import REFINEMENTS
 
 PATCH = (8, 8, 8)
 SHAPE = (8, 8, 40)
@@ -69,6 +70,11 @@ def test_first_click_is_answered_by_a_patch_around_it() -> None:
     assert network.seen[0]["coords"] == [[4, 4, 4]]
     assert network.seen[0]["image"][0, 0, 0, 0, 0] == 17  # the patch starts at (0, 0, 16)
     assert "previous_logits" not in network.seen[0]
+    assert len(network.seen) == 1 + REFINEMENTS
+    for refined in network.seen[1:]:  # its own answer is handed back, and nothing is encoded again
+        assert refined["coords"] == [[4, 4, 4]]
+        np.testing.assert_array_equal(refined["previous_logits"][0, 0] > 0, cube(4, 4, 20)[:, :, 16:24])
+    assert mask.patches.encodings == 1
     assert np.isnan(mask.logits[:, :, :16]).all()
 
 
@@ -77,9 +83,9 @@ def test_click_in_a_known_patch_is_told_all_clicks_and_the_mask_and_encodes_noth
     mask.click([(4, 4, 20)], positive=True)
     mask.click([(4, 4, 21)], positive=False)
     assert mask.patches.encodings == 1
-    assert network.seen[1]["coords"] == [[4, 4, 4], [4, 4, 5]]
-    assert network.seen[1]["point_labels"].tolist() == [[1, 0]]
-    np.testing.assert_array_equal(network.seen[1]["previous_logits"][0, 0] > 0, cube(4, 4, 20)[:, :, 16:24])
+    assert network.seen[-1]["coords"] == [[4, 4, 4], [4, 4, 5]]
+    assert network.seen[-1]["point_labels"].tolist() == [[1, 0]]
+    np.testing.assert_array_equal(network.seen[-1]["previous_logits"][0, 0] > 0, cube(4, 4, 20)[:, :, 16:24])
     np.testing.assert_array_equal(mask.mask, cube(4, 4, 20) & ~cube(4, 4, 21))
     assert mask.expected_dice == 0.5
 
@@ -89,8 +95,8 @@ def test_click_elsewhere_gets_a_patch_of_its_own_and_leaves_the_rest() -> None:
     mask.click([(4, 4, 20)], positive=True)
     mask.click([(4, 4, 26)], positive=True)
     assert mask.patches.encodings == 2
-    assert network.seen[1]["coords"] == [[4, 4, 4]]
-    before = network.seen[1]["previous_logits"][0, 0]
+    assert network.seen[-1]["coords"] == [[4, 4, 4]]
+    before = network.seen[-1]["previous_logits"][0, 0]
     assert (before[:, :, 2:] == -30).all()  # nobody looked there
     assert (before[2:7, 2:7, 0] == 5).all()
     np.testing.assert_array_equal(mask.mask, cube(4, 4, 20) | cube(4, 4, 26))

@@ -198,6 +198,7 @@ def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
     click = Prompt(label=1, points=((5, 5, 5),))
     for arguments, sentence in (
         ((image()[None].repeat(2, 0), (1, 1, 1), [click]), "with 1 channel"),
+        ((image()[None][:0], (1, 1, 1), [click]), "with 1 channel"),
         ((image() * np.nan, (1, 1, 1), [click]), "NaN"),
         ((image(), (1, 1, 0), [click]), "three positive numbers"),
         ((image(), (1, 1, 1), [(5, 5, 5)]), "several labels"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.network_architectures.promise.correcting import REFINEMENTS
 from nnunetv2_promise.planning.correction_settings import CorrectionSettings
 from nnunetv2_promise.training.correction_rounds import CorrectionRounds, hard_dice, rounds_loss
 from nnunetv2_promise.training.patch_corrections import CLICKS, ProtocolClicks, click_dice
@@ -133,7 +134,11 @@ def test_protocol_clicks_correct_each_patch_by_itself() -> None:
     assert last["coords"].shape == (2, CLICKS, 3)
     assert all(voxel == [2, 2, 2] for voxel in last["coords"][0].tolist())
     assert last["point_labels"].tolist() == [[1] * CLICKS, [0] * CLICKS]
-    assert network.asked[0]["previous_logits"] is None
+    assert "previous_logits" not in network.asked[0]
+    assert len(network.asked) == CLICKS + REFINEMENTS
+    for refined in network.asked[1 : 1 + REFINEMENTS]:  # the first answer, handed back
+        assert torch.equal(refined["coords"], network.asked[0]["coords"])
+        assert torch.equal(refined["previous_logits"][:, 0], answers[0][:, 1] - answers[0][:, 0])
 
 
 def test_click_dice_by_hand() -> None:
