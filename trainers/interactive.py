@@ -23,9 +23,9 @@ from nnunetv2_promise.training.prompt_sampling import MOST_LABELS
 class ProMISeInteractiveTrainer(ProMISeTrainer):
     """Trains ProMISe to correct its masks (PRISM's loop, MICCAI 2024, on ProMISe's network).
 
-    Each patch is encoded once and decoded several times: first with the paper's prompt, then with clicks on the errors
-    of the previous answer, which the network is given as well. The losses of all answers are averaged. Options are the
-    key ``promise.interactive`` of the plans.
+    Each patch is encoded once and decoded several times: first with one click or the paper's prompt, then with clicks
+    on the errors of the previous answer, which the network is given as well. The losses of all answers are averaged.
+    Options are the key ``promise.interactive`` of the plans.
     """
 
     single_click_share: ClassVar[float] = 0.5

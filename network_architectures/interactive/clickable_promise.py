@@ -15,7 +15,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import (
     POSITIVE_POINTS,
     PREVIOUS_MASK,
 )
-from nnunetv2_promise.network_architectures.promise.correcting import decode_refined
+from nnunetv2_promise.network_architectures.promise.correcting import refine_first
 from nnunetv2_promise.network_architectures.promise.network import EncodedPatch, ProMISe
 
 CERTAIN_LOGIT = 6.0
@@ -101,7 +101,7 @@ class ClickableProMISe(nn.Module):
             label = self._choose_label(logits[0], clicks, channels[PREVIOUS_MASK])
             prompt["label_index"], logits = torch.tensor([label], device=logits.device), logits[:, label]
         if previous is None:
-            logits = decode_refined(self.network, known.encoded, clicks.coords, **prompt)[0].float()
+            logits = refine_first(self.network, known.encoded, clicks.coords, logits, **prompt)[0].float()
         if not torch.is_grad_enabled():
             self._known = known._replace(logits=logits[:, 1:] - logits[:, :1])
         return logits

@@ -90,8 +90,16 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return part.flatten(1).sum(1, keepdim=True) / whole.flatten(1).sum(1, keepdim=True).clamp(min=1e-3)
 
 
-def decode_refined(network: Any, encoded: Any, point_coords: Tensor, **prompt: Any) -> tuple[Tensor, Tensor]:
-    """The answer to a first click, handed back to the network as its previous mask.
+@torch.no_grad()
+def foreground_logits(logits: Tensor) -> Tensor:
+    """(B, 2, D, H, W) to (B, 1, D, H, W) float32: foreground against background, as the next answer gets it."""
+    return logits.detach()[:, 1:].float() - logits.detach()[:, :1].float()
+
+
+def refine_first(
+    network: Any, encoded: Any, point_coords: Tensor, logits: Tensor, **prompt: Any
+) -> tuple[Tensor, Tensor]:
+    """Hand the answer to a first click back to the network as its previous mask, ``REFINEMENTS`` times.
 
     A click at the edge of a large object is answered with the part around it; shown that part, the network goes on to
     the object's border. Nothing is encoded again.
@@ -100,14 +108,14 @@ def decode_refined(network: Any, encoded: Any, point_coords: Tensor, **prompt: A
         network: A ``ProMISe`` that corrects.
         encoded: What its ``encode`` returned.
         point_coords: (B, N, 3) voxel indices in array axis order.
-        **prompt: What else ``decode_and_rate`` takes, with one label for each patch.
+        logits: (B, 2, D, H, W), its answer to these points.
+        **prompt: What else its ``decode`` was given, with one label for each patch.
 
     Returns:
         (B, 2, D, H, W) logits, and the Dice (B,) that the network expects of its masks.
     """
-    logits, expected_dice = network.decode_and_rate(encoded, point_coords, **prompt)
     for _ in range(REFINEMENTS):
-        previous = logits[:, 1:].float() - logits[:, :1].float()
+        previous = foreground_logits(logits)
         logits, expected_dice = network.decode_and_rate(encoded, point_coords, previous_logits=previous, **prompt)
     return logits, expected_dice
 

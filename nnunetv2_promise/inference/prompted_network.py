@@ -13,7 +13,7 @@ from nnunetv2_promise.inference.correction_code import decode_corrections
 from nnunetv2_promise.inference.growth import segment_window
 from nnunetv2_promise.inference.mirroring import mean_over_mirrors
 from nnunetv2_promise.inference.tile_code import VOTE_CHANNELS, decode_channel, encode_vote
-from nnunetv2_promise.network_architectures.promise.correcting import decode_refined
+from nnunetv2_promise.network_architectures.promise.correcting import refine_first
 
 
 def encoder_autocast(device: torch.device) -> torch.autocast:
@@ -111,7 +111,8 @@ class PromptedNetwork(nn.Module):
     def decode_first(self, encoded: Any, point_coords: Tensor, **prompt: Any) -> tuple[Tensor, Tensor]:
         """The answer of a network that corrects to a first click: as ``decode_and_rate``, and refined."""
         with encoder_autocast(point_coords.device):
-            return decode_refined(self.network, encoded, point_coords, **prompt)
+            logits, _ = self.network.decode_and_rate(encoded, point_coords, **prompt)
+            return refine_first(self.network, encoded, point_coords, logits, **prompt)
 
     @property
     def corrects(self) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nnunetv2_promise.network_architectures import EncodedPatch, ProMISe
+from nnunetv2_promise.network_architectures.promise.correcting import foreground_logits
 from nnunetv2_promise.planning.correction_settings import CorrectionSettings
 from nnunetv2_promise.training.error_clicks import ErrorClicks, error_clicks
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget
@@ -41,8 +42,8 @@ class Answer(NamedTuple):
 class CorrectionRounds:
     """The rounds of one step; called by the network's wrapper, so that DDP sees one forward pass.
 
-    The first round is the paper's task: all points of the prompt, noisy ones among them. The later ones keep some of
-    the points on the object, as few as a user clicks, and add a click on an error of the previous answer each.
+    The first round gets all points of the prompt: a single click, or noisy ones as well, as in the paper. The later
+    ones keep some of the points on the object and add a click on an error of the previous answer each.
 
     Attributes:
         prompted: Targets, labels and points of the patches.
@@ -94,12 +95,6 @@ class CorrectionRounds:
         density = self.settings.click_density
         new = error_clicks(self.prompted.target, previous > 0, first, self.rng, density=density, ignored=self.ignored)
         return clicks.then(new)
-
-
-@torch.no_grad()
-def foreground_logits(logits: Tensor) -> Tensor:
-    """(B, 2, D, H, W) to (B, 1, D, H, W) float32: foreground against background, as the next round gets it."""
-    return logits.detach()[:, 1:].float() - logits.detach()[:, :1].float()
 
 
 def rounds_loss(

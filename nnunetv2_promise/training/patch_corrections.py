@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_promise.network_architectures import EncodedPatch, ProMISe
-from nnunetv2_promise.network_architectures.promise.correcting import decode_refined
+from nnunetv2_promise.network_architectures.promise.correcting import foreground_logits, refine_first
 from nnunetv2_promise.prompts.corrections import next_click
-from nnunetv2_promise.training.correction_rounds import foreground_logits
 from nnunetv2_promise.training.error_clicks import ErrorClicks
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget
 
@@ -44,11 +43,11 @@ class ProtocolClicks:
                 new if clicks is None else ErrorClicks(*(torch.cat(pair, 1) for pair in zip(clicks, new, strict=True)))
             )
             prompt = {"label_index": self.prompted.label_index, "point_labels": clicks.point_labels}
+            logits = network.decode(encoded, clicks.point_coords, previous_logits=previous, **prompt)
             if previous is None:
-                answers.append(decode_refined(network, encoded, clicks.point_coords, **prompt)[0])
-            else:
-                answers.append(network.decode(encoded, clicks.point_coords, previous_logits=previous, **prompt))
-            previous = foreground_logits(answers[-1])
+                logits, _ = refine_first(network, encoded, clicks.point_coords, logits, **prompt)
+            answers.append(logits)
+            previous = foreground_logits(logits)
         return answers
 
     def _next(self, previous: Tensor | None) -> ErrorClicks:

@@ -134,7 +134,7 @@ def test_protocol_clicks_correct_each_patch_by_itself() -> None:
     assert last["coords"].shape == (2, CLICKS, 3)
     assert all(voxel == [2, 2, 2] for voxel in last["coords"][0].tolist())
     assert last["point_labels"].tolist() == [[1] * CLICKS, [0] * CLICKS]
-    assert "previous_logits" not in network.asked[0]
+    assert network.asked[0]["previous_logits"] is None
     assert len(network.asked) == CLICKS + REFINEMENTS
     for refined in network.asked[1 : 1 + REFINEMENTS]:  # the first answer, handed back
         assert torch.equal(refined["coords"], network.asked[0]["coords"])

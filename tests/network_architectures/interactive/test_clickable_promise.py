@@ -19,7 +19,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import (
     empty_channels,
 )
 from nnunetv2_promise.network_architectures.interactive.clickable_promise import find_clicks
-from nnunetv2_promise.network_architectures.promise.correcting import decode_refined
+from nnunetv2_promise.network_architectures.promise.correcting import refine_first
 
 PATCH = (20, 24, 28)
 
@@ -114,10 +114,11 @@ def test_label_is_the_most_probable_one_under_the_first_positive_click() -> None
         assert clicks is not None
         every = network.network(x[:, :1], clicks.coords, point_labels=clicks.labels)[0]  # (3, 2, D, H, W)
         probable = (every[:, 1] - every[:, 0])[:, 6, 6, 6].argmax()
-        refined, _ = decode_refined(
+        refined, _ = refine_first(
             network.network,
             network.network.encode(x[:, :1]),
             clicks.coords,
+            every[probable][None],
             label_index=probable[None],
             point_labels=clicks.labels,
         )
