@@ -74,7 +74,7 @@ TESTS = {
     "inference/object_faults": ["inference/test_object_faults.py"],
     "inference/patch_memory": ["inference/test_correctable_mask.py"],
     "inference/placement": ["inference/test_placement.py", "inference/test_window_cutting.py"],
-    "inference/prompted_model": ["inference/test_segment.py"],
+    "inference/prompted_model": ["inference/test_segment.py", "inference/test_prompted_model.py"],
     "inference/prompted_network": [
         "inference/test_placement.py",
         "inference/test_segment.py",

@@ -45,3 +45,8 @@ def test_click_schedule_draws_one_to_three_clicks_and_both_densities():
     assert {number for number, _ in drawn} == {1, 2, 3}
     assert {density for _, density in drawn} == set(DENSITIES)
     assert {number for number, _ in (ClickSchedule(several_share=0).draw(rng) for _ in range(50))} == {1}
+
+
+def test_a_training_step_has_three_rounds_unless_told_otherwise():
+    """The documented schedule: three rounds of clicks, three of four steps from the automatic mask."""
+    assert (ClickSchedule().rounds, ClickSchedule().mask_share) == (3, 0.75)

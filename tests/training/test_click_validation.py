@@ -46,6 +46,23 @@ def test_each_click_repairs_what_it_falls_on():
     assert scores == sorted(scores)
 
 
+def test_the_patch_is_centred_on_the_newest_click_and_padded_beyond_the_scan():
+    image = torch.arange(1.0, 1 + 9 * 10 * 11).view(1, 9, 10, 11)
+    truth = np.zeros((9, 10, 11), dtype=bool)
+    truth[1, 2, 8] = True
+    seen: list[torch.Tensor] = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return _follow_clicks(x)
+
+    correct_object(network, image, truth, truth & False, patch_size=(4, 6, 8), spacing_zyx_mm=(1, 1, 1))
+    expected = np.zeros((4, 6, 8))
+    expected[1:, 1:, :7] = image[0, :3, :5, 4:]  # from (-1, -1, 4)
+    np.testing.assert_array_equal(seen[0][0, 0].numpy(), expected)
+    assert seen[0][0, 1 + POSITIVE_POINTS].argmax() == np.ravel_multi_index((2, 3, 4), (4, 6, 8))
+
+
 def test_a_perfect_mask_is_not_clicked():
     truth = np.zeros((16, 16, 16), dtype=bool)
     truth[2:4, 2:4, 2:4] = True
@@ -64,6 +81,53 @@ def test_corrections_start_from_the_mask_that_validation_wrote(tmp_path: Path):
     trainer = SimpleNamespace(output_folder=str(tmp_path), plans_manager=plans, dataset_json={"file_ending": ".nii.gz"})
     start = automatic_labels(trainer, "a", {"bbox_used_for_cropping": [[1, 6], [0, 3], [2, 5]]})
     np.testing.assert_array_equal(start, labels[:3, 2:, 1:].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_every_object_of_every_case_is_corrected(
+    automatic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label 2 has two objects; the automatic mask is right on the first of them and misses the other."""
+    labels = np.zeros((12, 14, 16), dtype=np.int16)
+    labels[1:4, 1:4, 1:4] = 2
+    labels[8:10, 9:12, 9:12] = 2
+    found = np.where(np.arange(12)[:, None, None] < 6, labels, 0)
+    loaded = (np.zeros((1, *labels.shape)), labels[None], None, {"spacing": (1.0, 1.0, 1.0)})
+    asked: list[list[str]] = []
+
+    def dataset_class(folder: str, keys: list[str]) -> SimpleNamespace:
+        asked.append([folder, *keys])
+        return SimpleNamespace(load_case=lambda key: loaded)
+
+    network = torch.nn.Module()
+    rows: list[dict] = []
+    monkeypatch.setattr(click_validation, "automatic_labels", lambda trainer, key, properties: found)
+    monkeypatch.setattr(click_validation, "_write", lambda trainer, written: rows.extend(written))
+    click_validation.validate_clicks(
+        SimpleNamespace(
+            is_ddp=False,
+            set_deep_supervision_enabled=lambda enabled: asked.append([str(enabled)]),
+            network=network,
+            do_split=lambda: (["c"], ["a", "b"]),
+            dataset_class=dataset_class,
+            preprocessed_dataset_folder="folder",
+            device=torch.device("cpu"),
+            label_manager=SimpleNamespace(foreground_labels=[1, 2]),
+            configuration_manager=SimpleNamespace(patch_size=PATCH),
+        ),
+        _follow_clicks,
+        automatic=automatic,
+    )
+    assert asked == [["False"], ["folder", "a", "b"]]
+    assert not network.training
+    assert [(row["case"], row["label"], row["voxels"]) for row in rows] == [
+        ("a", 2, 27),
+        ("a", 2, 18),
+        ("b", 2, 27),
+        ("b", 2, 18),
+    ]
+    assert [row["dice"][0] for row in rows[:2]] == ([1.0, 0.0] if automatic else [0.0, 0.0])
+    assert rows[1]["dice"][1] > 0
 
 
 def test_dice_by_hand():

@@ -141,6 +141,43 @@ def test_protocol_clicks_correct_each_patch_by_itself() -> None:
         assert torch.equal(refined["previous_logits"][:, 0], answers[0][:, 1] - answers[0][:, 0])
 
 
+class Finder(Recorder):
+    """Finds certain voxels of each patch: a foreground logit of 0.5 there, which is certain enough."""
+
+    def __init__(self, *voxels: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.voxels = voxels
+
+    def decode(self, encoded: None, coords: Tensor, **prompt: Any) -> Tensor:
+        logits = super().decode(encoded, coords, **prompt)
+        for voxel in self.voxels:
+            logits[(slice(None), 1, *voxel)] = 0.5
+        return logits
+
+
+def test_protocol_clicks_on_what_spills_are_negative() -> None:
+    """The answer covers the object and, far away, a voxel in each of two places, of which one does not count."""
+    network = Finder((2, 2, 2), (2, 2, 3), (5, 5, 0), (0, 5, 5))
+    start = prompted(object_points=1, noise=0)
+    ignored = torch.zeros(2, 1, *SIZE, dtype=torch.bool)
+    ignored[:, :, 0, 5, 5] = True
+    ProtocolClicks(start, (1.0, 1.0, 1.0), ignored)(network, None)
+    last = network.asked[-1]
+    assert last["coords"][:, 1:].tolist() == [[[5, 5, 0]] * (CLICKS - 1)] * 2
+    assert last["point_labels"].tolist() == [[1] + [0] * (CLICKS - 1)] * 2
+
+
+def test_protocol_does_not_click_where_nothing_counts() -> None:
+    """Everything is ignored but one voxel of each object, which the network misses."""
+    network = Recorder()
+    start = prompted(object_points=1, noise=0)
+    ignored = torch.ones(2, 1, *SIZE, dtype=torch.bool)
+    ignored[:, :, 2, 2, 3] = False
+    ProtocolClicks(start, (1.0, 1.0, 1.0), ignored)(network, None)
+    assert network.asked[-1]["coords"].tolist() == [[[2, 2, 3]] * CLICKS] * 2
+    assert network.asked[-1]["point_labels"].all()
+
+
 def test_click_dice_by_hand() -> None:
     dice = click_dice(np.array([2.0, 0.0, 0.0]), np.array([1.0, 3.0, 0.0]), np.array([1.0, 0.0, 0.0]))
     assert dice[:2].tolist() == [4 / 6, 0]

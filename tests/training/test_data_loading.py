@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from nnunetv2_promise.inference.placement import place_window
-from nnunetv2_promise.training.data_loading import CentredDataLoader
+from nnunetv2_promise.training import data_loading
+from nnunetv2_promise.training.data_loading import CentredDataLoader, make_dataloaders
 
 PATCH = (8, 10, 12)
 
@@ -65,3 +67,67 @@ def test_padding_is_restored() -> None:
     before = made.need_to_pad.copy()
     made.get_bbox(np.array([16, 20, 24]), True, {1: np.array([[0, 1, 1, 1]])})
     assert (made.need_to_pad == before).all()
+
+
+class _Loader:
+    """Keeps what it was made with; its only batch is itself."""
+
+    def __init__(self, dataset: Any, *sizes: Any, **options: Any) -> None:
+        self.dataset, self.sizes, self.options = dataset, sizes, options
+
+    def __next__(self) -> _Loader:
+        return self
+
+
+def _trainer() -> SimpleNamespace:
+    labels = SimpleNamespace(foreground_labels=[1], ignore_label=None)
+    return SimpleNamespace(
+        configuration_manager=SimpleNamespace(patch_size=[4, 5, 6], use_mask_for_norm=[False]),
+        configure_rotation_dummyDA_mirroring_and_inital_patch_size=lambda: ("rotation", True, [7, 8, 9], (0, 1)),
+        label_manager=labels,
+        _get_deep_supervision_scales=lambda: None,
+        get_training_transforms=lambda *args, **kwargs: ("augment", args, kwargs),
+        get_validation_transforms=lambda *args, **kwargs: ("plain", args, kwargs),
+        get_tr_and_val_datasets=lambda: (SimpleNamespace(identifiers=["a"]), SimpleNamespace(identifiers=["b"])),
+        batch_size=3,
+        oversample_foreground_percent=0.6,
+        probabilistic_oversampling=True,
+        device=SimpleNamespace(type="cpu"),
+    )
+
+
+def test_training_is_augmented_from_larger_patches_and_validation_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    trainer = _trainer()
+    found = [made.data_loader for made in make_dataloaders(trainer, _Loader, order_of=tuple, inside=True)]
+    assert [made.dataset.identifiers for made in found] == [["a"], ["b"]]
+    assert [made.sizes for made in found] == [
+        (3, [7, 8, 9], [4, 5, 6], trainer.label_manager),
+        (3, [4, 5, 6], [4, 5, 6], trainer.label_manager),
+    ]
+    assert [made.options["transforms"][0] for made in found] == ["augment", "plain"]
+    assert found[0].options["transforms"][1] == ([4, 5, 6], "rotation", None, (0, 1), True)
+    assert all(made.options["oversample_foreground_percent"] == 0.6 for made in found)
+    assert [made.order for made in found] == [("a",), ("b",)]
+    assert all(made.inside and made.workers == 1 for made in found)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_validation_takes_half_of_the_workers(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only batches that go to a GPU are pinned."""
+    monkeypatch.setenv("nnUNet_n_proc_DA", "6")
+    made: list[dict[str, Any]] = []
+
+    def augmenter(**options: Any) -> Any:
+        made.append(options)
+        return iter([None])
+
+    monkeypatch.setattr(data_loading, "NonDetMultiThreadedAugmenter", augmenter)
+    trainer = _trainer()
+    trainer.device.type = device
+    make_dataloaders(trainer, _Loader)
+    assert [options["num_processes"] for options in made] == [6, 3]
+    assert [options["num_cached"] for options in made] == [6, 3]
+    assert [options["data_loader"].workers for options in made] == [6, 3]
+    assert all(options["pin_memory"] == (device == "cuda") for options in made)
+    assert all(options["data_loader"].order is None and not options["data_loader"].inside for options in made)

@@ -58,6 +58,14 @@ def test_draw_error_click_central_follows_its_probabilities() -> None:
     assert np.abs(found[1] - expected).max() < 0.02
 
 
+def test_draw_error_click_uniform_falls_on_every_voxel_alike() -> None:
+    error = np.zeros((7, 7, 7), bool)
+    error[2:5, 2:5, 2:5] = True
+    rng = np.random.default_rng(2)
+    middle = sum(draw_error_click(error, rng, density="uniform") == (3, 3, 3) for _ in range(1000))
+    assert middle / 1000 == pytest.approx(1 / 27, abs=0.02)  # "central" would have 0.91
+
+
 def test_draw_error_click_without_an_error_is_none() -> None:
     assert draw_error_click(np.zeros((2, 2, 2), bool), np.random.default_rng(0), density="central") is None
 

@@ -139,3 +139,15 @@ def test_half_of_the_loss_is_the_clicked_label() -> None:
     expected = each[0] / 2 + (each[1] + each[2]) / 4
     assert loss_of_labels(loss, logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
     assert loss_of_labels(loss, logits[:, 0], target[:, :1]).item() == pytest.approx(each[0].item())
+
+
+def test_voxels_ignored_in_a_patch_are_ignored_for_each_of_its_labels() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 2, 5, 5, 5)
+    target = (torch.rand(2, 4, 5, 5, 5) > 0.5).to(torch.uint8)
+    ignore = torch.rand(2, 1, 5, 5, 5) > 0.7
+    other = torch.where(ignore[:, :, None], torch.randn_like(logits), logits)
+    loss = ProMISeLoss(boundary_weight=0)
+    expected = loss_of_labels(loss, logits, target, ignore)
+    assert loss_of_labels(loss, other, target, ignore).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert loss_of_labels(loss, other, target).item() != pytest.approx(loss_of_labels(loss, logits, target).item())

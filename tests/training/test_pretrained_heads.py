@@ -43,8 +43,9 @@ def test_heads_are_copied_and_nothing_else(tmp_path):
     torch.testing.assert_close(ours.other.weight, before)
 
 
-def test_heads_for_other_labels_stay(tmp_path):
-    torch.save({"network_weights": _Network(2).state_dict()}, tmp_path / "w.pth")
+@pytest.mark.parametrize("heads", [2, 4])
+def test_heads_for_other_labels_stay(heads, tmp_path):
+    torch.save({"network_weights": _Network(heads).state_dict()}, tmp_path / "w.pth")
     assert not take_over_heads(_Network(3), tmp_path / "w.pth")
 
 

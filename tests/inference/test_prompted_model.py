@@ -1,0 +1,54 @@
+"""A model folder in memory: its network, its folds and its mirrored axes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from test_prediction_geometry import DATASET, PATCH, BallNetwork, plans
+
+from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.inference import prompted_model
+from nnunetv2_promise.inference.prompted_model import PromptedModel
+from nnunetv2_promise.inference.prompted_network import PromptedNetwork
+
+FOLDER: Any = SimpleNamespace(
+    checkpoints=["fold_0.pth", "fold_1.pth"], plans=plans([0, 1, 2]), dataset_json=DATASET, configuration="3d_fullres"
+)
+
+
+class Trainer:
+    """Builds a network whose answer is known; keeps what it was asked for."""
+
+    asked: list[Any]
+
+    @classmethod
+    def build_network_architecture(
+        cls, plans: PlansManager, configuration: ConfigurationManager, channels: int, heads: int, deep: bool
+    ) -> PromptedNetwork:
+        cls.asked = [configuration.patch_size, channels, heads, deep]
+        return PromptedNetwork(BallNetwork(), patch_size=PATCH, heads=heads)
+
+
+def load(monkeypatch: pytest.MonkeyPatch, axes: Any, trainer: type | None = Trainer) -> PromptedModel:
+    state = PromptedNetwork(BallNetwork(), patch_size=PATCH, heads=3).state_dict()
+    content = {"trainer_name": "Trainer", "network_weights": state, "inference_allowed_mirroring_axes": axes}
+    monkeypatch.setattr(prompted_model, "read_checkpoint", lambda path: content | {"path": path})
+    monkeypatch.setattr(prompted_model, "find_trainer", lambda name: trainer if name == "Trainer" else None)
+    return PromptedModel.load(FOLDER, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("axes", [(0, 2), [1], None, ()])
+def test_every_fold_votes_in_every_mirror_image_that_training_allows(monkeypatch: pytest.MonkeyPatch, axes) -> None:
+    model = load(monkeypatch, axes)
+    assert Trainer.asked == [list(PATCH), 1, 3, False]
+    assert not model.network.training
+    assert len(list(model._views())) == 2 * 2 ** len(axes or ())
+
+
+def test_a_trainer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="The trainer Trainer is not found; add its folder"):
+        load(monkeypatch, None, None)
