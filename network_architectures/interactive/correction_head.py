@@ -39,7 +39,7 @@ class CorrectionHead(nn.Module):
     the features do not depend on interactions, so that the answer to one more click costs this head alone. It learns
     to move the object's border: by a voxel at the finest level, by many at the coarse ones, along what the features
     say. A previous mask and the clicks also speak for themselves; their weights are trained from values at which a
-    click changes the mask in its middle.
+    click changes a certain mask in its middle only, and an uncertain one as far as the click reaches.
 
     Args:
         widths: Channels of the decoder's levels, coarsest first.
@@ -61,15 +61,23 @@ class CorrectionHead(nn.Module):
         self.mask_weight = nn.Parameter(torch.ones(()))
         self.click_weight = nn.Parameter(torch.ones(()))
 
-    def forward(self, features: Sequence[Tensor], channels: Tensor) -> Tensor:
-        """Features of each level (B, width, d, h, w), coarsest first, and (B, 7, D, H, W) to (B, 1, D, H, W).
+    def forward(self, features: Sequence[Tensor], channels: Tensor, automatic: Tensor) -> Tensor:
+        """What is added to the object's logit.
 
-        Before training: ``CLICK_LOGIT`` times the clicks with their signs, and ``MASK_LOGIT`` in a previous mask and
-        its negative outside.
+        Before training it is ``CLICK_LOGIT`` times the clicks with their signs; and, where there is a previous mask,
+        ``hold`` in the mask and its negative outside.
+
+        Args:
+            features: Of each level (B, width, d, h, w), coarsest first.
+            channels: (B, 7, D, H, W).
+            automatic: (B, 1, D, H, W), the object's logit against the rest without any interaction.
+
+        Returns:
+            (B, 1, D, H, W).
         """
         clicks = channels[:, POSITIVE_POINTS : POSITIVE_POINTS + 1] - channels[:, NEGATIVE_POINTS : NEGATIVE_POINTS + 1]
-        mask = 2 * channels[:, PREVIOUS_MASK : PREVIOUS_MASK + 1] - 1
-        logit = CLICK_LOGIT * self.click_weight * clicks + MASK_LOGIT * self.mask_weight * mask * has_mask(channels)
+        mask = (2 * channels[:, PREVIOUS_MASK : PREVIOUS_MASK + 1] - 1) * has_mask(channels)
+        logit = CLICK_LOGIT * self.click_weight * clicks + self.mask_weight * mask * hold(automatic)
         for level, feature in zip(self.levels, features, strict=True):
             size = feature.shape[2:]
             learned = level(torch.cat([feature, shrink_channels(channels, size)], dim=1))
@@ -77,6 +85,14 @@ class CorrectionHead(nn.Module):
                 learned = F.interpolate(learned, channels.shape[2:], mode="trilinear", align_corners=False)
             logit = logit + learned
         return logit
+
+
+def hold(automatic: Tensor) -> Tensor:
+    """How strongly a previous mask holds against clicks: by the U-Net's own certainty, at most ``MASK_LOGIT``.
+
+    A mask is mostly wrong where the U-Net hesitated, so a click changes more of it there.
+    """
+    return MASK_LOGIT * torch.tanh(automatic.detach().abs() / MASK_LOGIT)
 
 
 def has_mask(channels: Tensor) -> Tensor:

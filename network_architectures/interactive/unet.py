@@ -150,4 +150,5 @@ class InteractiveUNet(nn.Module):
             return logits
         pair = object_logits(logits, choose_labels(logits, channels) if labels is None else labels)
         background, wanted = pair.masked_fill(has_mask(channels), 0).split(1, dim=1)
-        return torch.cat([background, wanted + self.corrections[_NOT_IN_PRETRAINED](features, channels)], dim=1)
+        change = self.corrections[_NOT_IN_PRETRAINED](features, channels, pair[:, 1:] - pair[:, :1])
+        return torch.cat([background, wanted + change], dim=1)

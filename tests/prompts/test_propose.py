@@ -15,7 +15,8 @@ from nnunetv2_promise.cli.prompts import main
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.reading import read_geometry
 from nnunetv2_promise.prompts.locate import locate_case, read_previous_mask
-from nnunetv2_promise.prompts.propose import propose_from_masks
+from nnunetv2_promise.prompts import propose as propose_module
+from nnunetv2_promise.prompts.propose import StockModel, propose_from_masks, propose_from_model
 from nnunetv2_promise.prompts.schema import PromptFile
 
 SHAPE_ZYX = (9, 12, 20)
@@ -150,6 +151,18 @@ def test_command_refuses(
     assert main(["propose", *options, "-i", "images", "-o", "out/p.json"]) == 2
     assert expected in capsys.readouterr().err
     assert not list(folder.glob("out/*"))
+
+
+def test_the_output_folder_is_made_and_nothing_else_is_left_in_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(model: StockModel, images: Path, masks: Path) -> None:
+        write(label_map(), masks / "a.nii.gz")
+
+    monkeypatch.setattr(propose_module, "_predict", predict)
+    model = StockModel(folder / "masks", ("0",), "checkpoint_final.pth", "cpu")
+    propose_from_model(model, folder / "images", folder / "new" / "deeper" / "p.json")
+    assert sorted(path.name for path in (folder / "new" / "deeper").iterdir()) == ["p.json", "p_masks"]
 
 
 def save_stock_model(folder: Path) -> None:

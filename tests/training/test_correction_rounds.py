@@ -148,11 +148,11 @@ class Finder(Recorder):
         super().__init__()
         self.voxels = voxels
 
-    def decode(self, encoded: None, coords: Tensor, **prompt: Any) -> Tensor:
-        logits = super().decode(encoded, coords, **prompt)
+    def decode_and_rate(self, encoded: None, coords: Tensor, **prompt: Any) -> tuple[Tensor, Tensor]:
+        logits, rating = super().decode_and_rate(encoded, coords, **prompt)
         for voxel in self.voxels:
             logits[(slice(None), 1, *voxel)] = 0.5
-        return logits
+        return logits, rating
 
 
 def test_protocol_clicks_on_what_spills_are_negative() -> None:

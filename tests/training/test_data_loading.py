@@ -115,7 +115,7 @@ def test_training_is_augmented_from_larger_patches_and_validation_is_not(monkeyp
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_validation_takes_half_of_the_workers(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only batches that go to a GPU are pinned."""
-    monkeypatch.setenv("nnUNet_n_proc_DA", "6")
+    monkeypatch.setattr(data_loading, "get_allowed_n_proc_DA", lambda: 6)
     made: list[dict[str, Any]] = []
 
     def augmenter(**options: Any) -> Any:

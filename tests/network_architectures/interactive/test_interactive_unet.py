@@ -17,7 +17,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import (
     empty_channels,
     point_ball,
 )
-from nnunetv2_promise.network_architectures.interactive.correction_head import CLICK_LOGIT, MASK_LOGIT
+from nnunetv2_promise.network_architectures.interactive.correction_head import CLICK_LOGIT
 
 OURS = "nnunetv2_promise.network_architectures.InteractiveUNet"
 PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
@@ -75,9 +75,15 @@ def test_decoder_form_with_the_plain_weights_equals_the_plain_network_before_tra
 
 
 @pytest.mark.parametrize("positive", [True, False])
-def test_decoder_form_corrects_a_previous_mask_around_clicks_before_training(positive: bool):
+@pytest.mark.parametrize(("certainty", "fewest", "most"), [(1000.0, 1, 30), (0.0, 60, 200)])
+def test_decoder_form_corrects_a_previous_mask_around_clicks_before_training(
+    certainty: float, fewest: int, most: int, positive: bool
+):
+    """A click changes little of a mask of which the U-Net is certain, and much of one at which it hesitates."""
     torch.manual_seed(0)
     ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=2)
+    for parameter in ours.decoder.seg_layers[-1].parameters():
+        parameter.data *= certainty
     image, channels = torch.randn(1, 1, *SIZE), empty_channels(1, SIZE)
     mask = torch.zeros(SIZE, dtype=torch.bool)
     mask[:8] = True
@@ -85,14 +91,18 @@ def test_decoder_form_corrects_a_previous_mask_around_clicks_before_training(pos
     with torch.no_grad():
         click(channels[0], (8, 8, 5), positive=positive)
         background, wanted = ours(torch.cat([image, channels], 1))[0]
-    kept, ball = torch.where(mask, MASK_LOGIT, -MASK_LOGIT), torch.zeros(SIZE)
+        alone = ours(image)
+        rest, label = object_logits(alone, choose_labels(alone, channels))[0]
+    kept, ball = 4 * torch.tanh((label - rest).abs() / 4), torch.zeros(SIZE)
     ball[4:13, 4:13, 1:10] = point_ball()
-    torch.testing.assert_close(wanted, kept + (CLICK_LOGIT if positive else -CLICK_LOGIT) * ball)
+    expected = torch.where(mask, kept, -kept) + (CLICK_LOGIT if positive else -CLICK_LOGIT) * ball
+    torch.testing.assert_close(wanted, expected)
     assert not background.any()
     answer = wanted > background
     assert answer[8, 8, 5].item() is positive
     assert answer[7, 8, 5].item() is positive
-    assert 0 < (answer != mask).sum() < 30
+    assert fewest <= (answer != mask).sum() <= most
+    assert torch.equal(answer[ball == 0], mask[ball == 0])
 
 
 @pytest.mark.parametrize("positive", [True, False])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from oracle_helpers import SAM_LIKE, TINY, gradient_error, gradients, inputs, options, relative_error, twins
 from torch import multiprocessing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_promise.network_architectures import ProMISe
@@ -156,17 +157,17 @@ def test_network_checkpointed_gives_the_same_gradients() -> None:
     assert error < 1e-12, name
 
 
-def _assert_compiled_equals_eager(backend: str) -> None:
-    ours, _ = twins(torch.float64, patch_size=(20, 16, 16))
-    image, points = inputs(ours)
+def _assert_compiled_equals_eager(backend: str, dtype: torch.dtype = torch.float64, *, most: float = 1e-10) -> None:
+    ours, _ = twins(dtype, patch_size=(20, 16, 16))
+    image, points = inputs(ours, dtype=dtype)
     expected = gradients(ours, image, points)
     ours.zero_grad(set_to_none=True)
     compiled = torch.compile(ours, backend=backend, fullgraph=True)
     found = {name.removeprefix("_orig_mod."): value for name, value in gradients(compiled, image, points).items()}
     error, name = gradient_error(found, expected)
-    assert error < 1e-10, name
+    assert error < most, name
     with torch.no_grad():
-        assert relative_error(compiled(image, points), ours(image, points)) < 1e-10
+        assert relative_error(compiled(image, points), ours(image, points)) < most
 
 
 def test_network_is_one_graph_for_the_compiler() -> None:
@@ -175,8 +176,18 @@ def test_network_is_one_graph_for_the_compiler() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the compiler's CPU backend needs gcc")
-def test_network_compiled_equals_eager() -> None:
-    _assert_compiled_equals_eager("inductor")
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_network_compiled_equals_eager(dtype: torch.dtype, most: float) -> None:
+    if dtype == torch.float64 and not _compiler_knows_double_attention():
+        pytest.skip("this PyTorch compiles attention on a CPU for float32 only (pytorch/pytorch#185539)")
+    _assert_compiled_equals_eager("inductor", dtype, most=most)
+
+
+def _compiler_knows_double_attention() -> bool:
+    with FakeTensorMode():
+        query = torch.empty(1, 1, 2, 8, dtype=torch.float64)
+        _, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, query, query)
+    return log_sums.dtype == torch.float64
 
 
 def _ddp_worker(rank: int, port: int, results: str) -> None:
