@@ -2,12 +2,23 @@
 
 from typing import Any
 
-from nnunetv2_promise.trainers import ablations, comparison, interactive, interactive_unet, lengths, limited, promise
+from nnunetv2_promise.trainers import (
+    ablations,
+    comparison,
+    interactive,
+    interactive_unet,
+    kept_unet,
+    lengths,
+    limited,
+    promise,
+)
 from nnunetv2_promise.trainers.restartable import trainers_of
 
 TRAINERS = {
     trainer.__name__: trainer
-    for trainer in trainers_of(promise, interactive, interactive_unet, lengths, ablations, comparison, limited)
+    for trainer in trainers_of(
+        promise, interactive, interactive_unet, kept_unet, lengths, ablations, comparison, limited
+    )
 }
 __all__ = list(TRAINERS)
 

@@ -87,6 +87,7 @@ class InteractiveUNetTrainer(RestartableTraining):
         self.oversample_foreground_percent = self.foreground_share
         self.probabilistic_oversampling = True
         self.weights_come_from_checkpoint = False
+        self.heads_taken = False
         self.click_loss = ProMISeLoss(boundary_weight=0)
         self.rng = np.random.default_rng()
 
@@ -148,7 +149,8 @@ class InteractiveUNetTrainer(RestartableTraining):
         if self.segments_alone:
             groups.append({"params": [], "lr_factor": self.correction_lr_factor})
         for name, parameter in self.network.named_parameters():
-            groups[name.startswith("corrections.")]["params"].append(parameter)
+            if parameter.requires_grad:
+                groups[name.startswith("corrections.")]["params"].append(parameter)
         optimizer = torch.optim.AdamW(groups, self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, GroupedPolyLR(optimizer, self.initial_lr, self.num_epochs)
 
@@ -164,10 +166,9 @@ class InteractiveUNetTrainer(RestartableTraining):
         super().on_train_start()
         pretrained = pretrained_weights_of_command(sys.argv)
         if pretrained is not None and self.current_epoch == 0:
-            taken = take_over_heads(self.bare_network, pretrained)
-            self.print_to_log_file(
-                f"Segmentation heads of {pretrained}: " + ("taken over." if taken else "for other labels, not taken.")
-            )
+            self.heads_taken = take_over_heads(self.bare_network, pretrained)
+            told = "taken over." if self.heads_taken else "for other labels, not taken."
+            self.print_to_log_file(f"Segmentation heads of {pretrained}: {told}")
         if self.local_rank == 0:
             write_run_record(cast(Any, self))
 
@@ -179,13 +180,16 @@ class InteractiveUNetTrainer(RestartableTraining):
     def train_step(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
         """One step: the automatic mask if there is one, then rounds of clicks on one object of each patch."""
         image, target, patches, labels = self._unpack(batch)
-        self.optimizer.zero_grad(set_to_none=True)
         if self.segments_alone:
             features = self._encode(image)
             rounds = [self._automatic_round(target, patches, labels)]
         else:
             features, rounds = [image], []
-        rounds += [self._click_round(patches, labels) for _ in range(self.schedule.rounds)]
+        return self._learn(features, rounds + self._click_rounds(patches, labels))
+
+    def _learn(self, features: list[Tensor], rounds: list[Round]) -> dict[str, np.ndarray]:
+        """One step on the sum of the rounds' losses."""
+        self.optimizer.zero_grad(set_to_none=True)
         scale = self.grad_scaler.scale if self.grad_scaler is not None else _unscaled
         losses = backward_rounds(features, rounds, scale=scale)
         if self.is_ddp:
@@ -242,13 +246,20 @@ class InteractiveUNetTrainer(RestartableTraining):
             with self._autocast():
                 logits = self.bare_network(features)
                 loss = self.loss(logits, target if self.enable_deep_supervision else target[0])
-            if self.rng.random() < self.schedule.mask_share:
-                finest = logits[0] if isinstance(logits, list) else logits
-                labelled = finest.detach().argmax(1, keepdim=True) == 1 + labels.view(-1, 1, 1, 1, 1)
-                patches.set_mask(touching(labelled, patches.objects))
+            self._start_from(logits, patches, labels)
             return loss
 
         return compute
+
+    def _start_from(self, logits: Tensor | list[Tensor], patches: ClickedPatches, labels: Tensor) -> None:
+        """Give the objects their automatic masks, in a share of the steps."""
+        if self.rng.random() < self.schedule.mask_share:
+            finest = logits[0] if isinstance(logits, list) else logits
+            labelled = finest.detach().argmax(1, keepdim=True) == 1 + labels.view(-1, 1, 1, 1, 1)
+            patches.set_mask(touching(labelled, patches.objects))
+
+    def _click_rounds(self, patches: ClickedPatches, labels: Tensor) -> list[Round]:
+        return [self._click_round(patches, labels) for _ in range(self.schedule.rounds)]
 
     def _click_round(self, patches: ClickedPatches, labels: Tensor) -> Round:
         """The loss of the object after one more round of clicks."""

@@ -12,7 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.trainers import ablations, comparison, interactive_unet, promise
+from nnunetv2_promise.trainers import ablations, comparison, interactive_unet, kept_unet, promise
 from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
 from nnunetv2_promise.trainers.restartable import RestartableTraining, trainers_of
 
@@ -194,6 +194,6 @@ def limited(trainer: type[nnUNetTrainer]) -> type[LimitedTraining]:
 globals().update(
     {
         variant.__name__: variant
-        for variant in map(limited, trainers_of(promise, ablations, interactive_unet, comparison))
+        for variant in map(limited, trainers_of(promise, ablations, interactive_unet, kept_unet, comparison))
     }
 )

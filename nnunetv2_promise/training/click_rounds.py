@@ -47,14 +47,14 @@ def backward_rounds(
     those of the losses' sum.
 
     Args:
-        features: What the network made of the image, with its graph.
+        features: What the network made of the image, with its graph if it learns.
         rounds: Functions from features to a scalar loss, called in order.
         scale: What mixed precision does to a loss before its backward pass.
 
     Returns:
         The losses, detached and unscaled.
     """
-    copies = [feature.detach().requires_grad_() for feature in features]
+    copies = [feature.detach().requires_grad_(feature.requires_grad) for feature in features]
     losses = []
     for compute in rounds[:-1]:
         loss = compute(copies)

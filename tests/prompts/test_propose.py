@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 from nnunetv2_promise.cli.prompts import main
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.reading import read_geometry
-from nnunetv2_promise.prompts.locate import locate_case, read_previous_mask
 from nnunetv2_promise.prompts import propose as propose_module
+from nnunetv2_promise.prompts.locate import locate_case, read_previous_mask
 from nnunetv2_promise.prompts.propose import StockModel, propose_from_masks, propose_from_model
 from nnunetv2_promise.prompts.schema import PromptFile
 

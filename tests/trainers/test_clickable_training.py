@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from clickable_workspace import CLICKABLE_PLANS, TRAINER, Clickable
+from clickable_workspace import CLICKABLE_PLANS, TRAINER, Clickable, train_small
 from commands import DATASET_ID, PLANS
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.weights.weight_files import read_weight_file
 from nnunetv2_promise.planning.nninteractive_folder import read_nninteractive_folder
-from nnunetv2_promise.trainers import InteractiveUNetTrainer
+from nnunetv2_promise.trainers import InteractiveUNetTrainer, InteractiveUNetTrainer_KeepUNet
 from nnunetv2_promise.trainers.interactive_unet import GroupedPolyLR
 
 
@@ -60,6 +60,40 @@ def test_validation_tells_dice_without_and_with_clicks(clickable: Clickable):
     assert len(clicks["mean_dice"]) == 6
     assert all(0 <= value <= 1 for row in clicks["objects"] for value in row["dice"])
     assert clicks["mean_dice"][5] > clicks["mean_dice"][0]
+
+
+def test_a_kept_unet_gives_its_own_masks_and_learns_from_clicks(clickable: Clickable):
+    weights_file = clickable.plain / "fold_0" / "checkpoint_final.pth"
+    options = ("-pretrained_weights", weights_file)
+    model, log = train_small(clickable.workspace, "InteractiveUNetTrainer_KeepUNet_limited", *options, minutes=0.1)
+    assert "taken over." in log
+    before, after = (read_weight_file(folder / "fold_0" / "checkpoint_final.pth")["network_weights"]
+                     for folder in (clickable.plain, model))  # fmt: skip
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert after["corrections.seg_layers.levels.0.4.weight"].any()
+    for mask in (clickable.plain / "fold_0" / "validation").glob("*.nii.gz"):
+        expected, found = (
+            sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+            for file in (mask, model / "fold_0" / "validation" / mask.name)
+        )
+        np.testing.assert_array_equal(found, expected)
+    assert read_nninteractive_folder(model).configuration_name == "3d_fullres"
+
+
+def test_a_kept_unet_has_to_be_there(clickable: Clickable):
+    command = ("nnUNetv2_train", DATASET_ID, "3d_fullres", "1", "-tr", "InteractiveUNetTrainer_KeepUNet_limited")
+    done = clickable.workspace.run(
+        *command, "-p", CLICKABLE_PLANS, "-device", "cpu", check=False, nnUNet_promise_minutes="0.1"
+    )
+    assert done.returncode
+    assert "keeps the U-Net that it starts from; add -pretrained_weights CHECKPOINT" in done.stdout + done.stderr
+
+
+def test_plans_with_prompts_beside_the_image_leave_nothing_to_learn_beside_a_kept_unet():
+    trainer = object.__new__(InteractiveUNetTrainer_KeepUNet)
+    trainer.prompts = "input"
+    with pytest.raises(UserError, match="put interactions beside the image; use InteractiveUNetTrainer"):
+        trainer.configure_optimizers()
 
 
 def test_stock_predict_gives_the_automatic_mask(clickable: Clickable, tmp_path):

@@ -25,6 +25,7 @@ METHODS = {
     "ProMISeTrainer_C": "ProMISe-C",
     "ProMISeInteractiveTrainer": "ProMISe interactive",
     "InteractiveUNetTrainer": "interactive U-Net",
+    "InteractiveUNetTrainer_KeepUNet": "interactive U-Net, nnU-Net kept",
 }
 """Trainer class -> name of its method, the paper's where it has one."""
 
