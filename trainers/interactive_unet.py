@@ -10,7 +10,6 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.helpers import dummy_context
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -27,6 +26,7 @@ from nnunetv2_promise.training.click_scores import click_scores
 from nnunetv2_promise.training.click_validation import validate_clicks
 from nnunetv2_promise.training.clicked_patches import ClickedPatches, choose_objects, touching
 from nnunetv2_promise.training.data_loading import make_dataloaders
+from nnunetv2_promise.training.learning_rate import GroupedPolyLR
 from nnunetv2_promise.training.losses import ProMISeLoss
 from nnunetv2_promise.training.nninteractive_files import unet_inference_info, write_nninteractive_files
 from nnunetv2_promise.training.pretrained_heads import pretrained_weights_of_command, take_over_heads
@@ -36,17 +36,6 @@ from nnunetv2_promise.training.supported import check_supported
 from nnunetv2_promise.training.zoomed_loading import ZoomingDataLoader
 
 Round = Callable[[Sequence[Tensor]], Tensor]
-
-
-class GroupedPolyLR(PolyLRScheduler):
-    """nnU-Net's polynomial decay; a group of parameters may learn ``lr_factor`` times as fast."""
-
-    def step(self, current_step: int | None = None) -> None:
-        """Set the learning rates of an epoch."""
-        super().step(current_step)
-        for group in self.optimizer.param_groups:
-            group["lr"] *= group.get("lr_factor", 1.0)
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
 
 class InteractiveUNetTrainer(RestartableTraining):
@@ -143,7 +132,7 @@ class InteractiveUNetTrainer(RestartableTraining):
         """No: the network is called in three forms, and nnInteractive's engine compiles by itself."""
         return False
 
-    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, GroupedPolyLR]:
         """AdamW; corrections, which start at zero, learn faster than the U-Net, which may be trained."""
         groups: list[dict[str, Any]] = [{"params": [], "lr_factor": 1.0}]
         if self.segments_alone:

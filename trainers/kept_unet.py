@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.trainers import interactive_unet
+from nnunetv2_promise.training.learning_rate import GroupedPolyLR
 
 
 class InteractiveUNetTrainer_KeepUNet(interactive_unet.InteractiveUNetTrainer):
@@ -24,7 +24,7 @@ class InteractiveUNetTrainer_KeepUNet(interactive_unet.InteractiveUNetTrainer):
 
     epochs = 50
 
-    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, GroupedPolyLR]:
         """As usual, for the corrections alone."""
         if not self.segments_alone:
             raise UserError(

@@ -16,7 +16,6 @@ from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.weights.weight_files import read_weight_file
 from nnunetv2_promise.planning.nninteractive_folder import read_nninteractive_folder
 from nnunetv2_promise.trainers import InteractiveUNetTrainer, InteractiveUNetTrainer_KeepUNet
-from nnunetv2_promise.trainers.interactive_unet import GroupedPolyLR
 
 
 def test_plans_keep_voxels_and_axes_and_name_the_clickable_network(clickable: Clickable):
@@ -113,12 +112,3 @@ def test_plans_of_another_kind_end_in_a_sentence(clickable: Clickable, monkeypat
     dataset = json.loads((clickable.workspace.preprocessed / "dataset.json").read_text())
     with pytest.raises(UserError, match="not for a clickable U-Net"):
         InteractiveUNetTrainer(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
-
-
-def test_corrections_learn_faster_by_their_factor():
-    slow, fast = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
-    groups = [{"params": [slow], "lr_factor": 1.0}, {"params": [fast], "lr_factor": 10.0}]
-    optimizer = torch.optim.AdamW(groups, 1e-3)
-    GroupedPolyLR(optimizer, 1e-3, 10).step(5)
-    expected = 1e-3 * 0.5**0.9
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected, 10 * expected])
