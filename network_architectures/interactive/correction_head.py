@@ -16,6 +16,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import (
 )
 
 MASK_LOGIT = 4.0
+LEAST_MASK_LOGIT = 1.0
 CLICK_LOGIT = 6.0
 
 
@@ -90,9 +91,10 @@ class CorrectionHead(nn.Module):
 def hold(automatic: Tensor) -> Tensor:
     """How strongly a previous mask holds against clicks: by the U-Net's own certainty, at most ``MASK_LOGIT``.
 
-    A mask is mostly wrong where the U-Net hesitated, so a click changes more of it there.
+    A mask is mostly wrong where the U-Net hesitated, so a click changes more of it there. It holds a little in any
+    case: a mask of the user's in a place of which the U-Net knows nothing must not vanish at the first click.
     """
-    return MASK_LOGIT * torch.tanh(automatic.detach().abs() / MASK_LOGIT)
+    return (MASK_LOGIT * torch.tanh(automatic.detach().abs() / MASK_LOGIT)).clamp(min=LEAST_MASK_LOGIT)
 
 
 def has_mask(channels: Tensor) -> Tensor:

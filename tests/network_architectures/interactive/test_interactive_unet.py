@@ -93,7 +93,7 @@ def test_decoder_form_corrects_a_previous_mask_around_clicks_before_training(
         background, wanted = ours(torch.cat([image, channels], 1))[0]
         alone = ours(image)
         rest, label = object_logits(alone, choose_labels(alone, channels))[0]
-    kept, ball = 4 * torch.tanh((label - rest).abs() / 4), torch.zeros(SIZE)
+    kept, ball = (4 * torch.tanh((label - rest).abs() / 4)).clamp(min=1), torch.zeros(SIZE)
     ball[4:13, 4:13, 1:10] = point_ball()
     expected = torch.where(mask, kept, -kept) + (CLICK_LOGIT if positive else -CLICK_LOGIT) * ball
     torch.testing.assert_close(wanted, expected)
