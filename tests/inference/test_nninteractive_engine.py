@@ -26,7 +26,7 @@ from nnInteractive.inference.remote.remote_session import (
 
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.inference.placement import overlap
-from nnunetv2_promise.network_architectures.interactive.channels import NEGATIVE_POINTS, POSITIVE_POINTS
+from nnunetv2_promise.network_architectures.interactive.channels import NEGATIVE_POINTS, POINT_RADIUS, POSITIVE_POINTS
 from nnunetv2_promise.trainers import ProMISeInteractiveTrainer
 from nnunetv2_promise.training.nninteractive_files import inference_info, write_nninteractive_files
 
@@ -84,11 +84,18 @@ def test_engine_undoes_and_resets(session: nnInteractiveInferenceSession):
 
 
 def test_engine_corrects_an_initial_mask(session: nnInteractiveInferenceSession):
+    """Without what was learned, in seconds, a click changes nothing beyond its ball."""
+    for level in session.network.corrections["seg_layers"].levels:
+        for parameter in level[-1].parameters():
+            parameter.data.zero_()
     mask = np.zeros(SHAPE, np.uint8)
     mask[6:12, 8:16, 8:16] = 1
     session.add_initial_seg_interaction(mask)
     np.testing.assert_array_equal(session.target_buffer, mask)
     session.add_point_interaction((7, 9, 9), False)
+    changed = np.argwhere(session.target_buffer != mask)
+    assert [7, 9, 9] in changed.tolist()
+    assert np.linalg.norm(changed - (7, 9, 9), axis=1).max() <= POINT_RADIUS
     assert session.interactions[0].any()
 
 
