@@ -235,12 +235,14 @@ class InteractiveUNetTrainer(RestartableTraining):
             with self._autocast():
                 logits = self.bare_network(features)
                 loss = self.loss(logits, target if self.enable_deep_supervision else target[0])
-            self._start_from(logits, patches, labels)
+            self._start_from_automatic_mask(logits, patches, labels)
             return loss
 
         return compute
 
-    def _start_from(self, logits: Tensor | list[Tensor], patches: ClickedPatches, labels: Tensor) -> None:
+    def _start_from_automatic_mask(
+        self, logits: Tensor | list[Tensor], patches: ClickedPatches, labels: Tensor
+    ) -> None:
         """Give the objects their automatic masks, in a share of the steps."""
         if self.rng.random() < self.schedule.mask_share:
             finest = logits[0] if isinstance(logits, list) else logits

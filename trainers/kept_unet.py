@@ -51,5 +51,5 @@ class InteractiveUNetTrainer_KeepUNet(interactive_unet.InteractiveUNetTrainer):
         self.bare_network.decoder.eval()
         with torch.no_grad(), self._autocast():
             features = self.bare_network.encode(image)
-            self._start_from(self.bare_network(features), patches, labels)
+            self._start_from_automatic_mask(self.bare_network(features), patches, labels)
         return self._learn(features, self._click_rounds(patches, labels))

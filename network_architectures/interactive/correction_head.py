@@ -93,6 +93,12 @@ def hold(automatic: Tensor) -> Tensor:
 
     A mask is mostly wrong where the U-Net hesitated, so a click changes more of it there. It holds a little in any
     case: a mask of the user's in a place of which the U-Net knows nothing must not vanish at the first click.
+
+    Args:
+        automatic: (B, 1, D, H, W), the object's logit against the rest without any interaction.
+
+    Returns:
+        (B, 1, D, H, W), ``LEAST_MASK_LOGIT`` to ``MASK_LOGIT``; no gradient reaches ``automatic``.
     """
     return (MASK_LOGIT * torch.tanh(automatic.detach().abs() / MASK_LOGIT)).clamp(min=LEAST_MASK_LOGIT)
 

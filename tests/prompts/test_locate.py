@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from scipy.spatial.transform import Rotation
+from labelled_images import to_image
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.images.geometry import ImageGeometry
@@ -16,18 +16,7 @@ from nnunetv2_promise.prompts.locate import LocatedPrompt, locate_case, read_pre
 from nnunetv2_promise.prompts.schema import Point, Prompt, PromptFile, save_prompt_file
 
 SHAPE_ZYX = (5, 7, 9)
-DIRECTION = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
-
-
-def oblique_image(array: np.ndarray) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((0.8, 1.7, 4.1))
-    image.SetOrigin((-40.0, 12.5, 300.0))
-    image.SetDirection(DIRECTION.ravel().tolist())
-    return image
-
-
-IMAGE = oblique_image(np.zeros(SHAPE_ZYX, np.uint8))
+IMAGE = to_image(np.zeros(SHAPE_ZYX, np.uint8))
 GEOMETRY = ImageGeometry.from_sitk(IMAGE)
 
 
@@ -97,7 +86,7 @@ IN = (8.0, 0.0, 0.0)
     ],
 )
 def test_locate_names_what_does_not_fit_the_image(prompt: Prompt, expected: str, tmp_path: Path) -> None:
-    moved = oblique_image(np.zeros(SHAPE_ZYX, np.uint8))
+    moved = to_image(np.zeros(SHAPE_ZYX, np.uint8))
     moved.SetOrigin((-41.0, 12.5, 300.0))
     sitk.WriteImage(moved, str(tmp_path / "moved.nii.gz"))
     with pytest.raises(UserError, match=expected):
@@ -108,7 +97,7 @@ def test_previous_mask_is_what_is_not_0(tmp_path: Path) -> None:
     array = np.zeros(SHAPE_ZYX, np.uint8)
     array[1, 2, 3], array[4, 6, 8] = 1, 7
     (tmp_path / "masks").mkdir()
-    sitk.WriteImage(oblique_image(array), str(tmp_path / "masks" / "m.nii.gz"))
+    sitk.WriteImage(to_image(array), str(tmp_path / "masks" / "m.nii.gz"))
     located = locate(tmp_path, "voxel", Prompt("t", (IN,), previous_mask="masks/m.nii.gz"))
     assert located.previous_mask == tmp_path / "masks" / "m.nii.gz"
     assert np.argwhere(read_previous_mask(located.previous_mask)).tolist() == [[1, 2, 3], [4, 6, 8]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from scipy.spatial.transform import Rotation
+from labelled_images import to_image
 
 from nnunetv2_promise.cli.prompts import main
 from nnunetv2_promise.errors import UserError
@@ -21,14 +21,11 @@ from nnunetv2_promise.prompts.schema import PromptFile
 
 SHAPE_ZYX = (9, 12, 20)
 LABELS = {"background": 0, "organ": 1, "tumour": 2}
-DIRECTION = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
 
 
 def write(array: np.ndarray, path: Path, *, origin: float = -40.0) -> None:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((0.8, 1.7, 4.1))
+    image = to_image(array)
     image.SetOrigin((origin, 12.5, 300.0))
-    image.SetDirection(DIRECTION.ravel().tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path))
 
