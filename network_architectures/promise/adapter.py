@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunetv2_promise.network_architectures.depthwise import DepthwiseConv3d
 from nnunetv2_promise.network_architectures.promise.cpu import add_relu
 
 
@@ -16,7 +17,7 @@ class Adapter(nn.Module):
         super().__init__()
         hidden = embed_dim // 2
         self.linear1 = nn.Linear(embed_dim, hidden)
-        self.conv = nn.Conv3d(hidden, hidden, kernel_size=3, padding=1, groups=hidden)
+        self.conv = DepthwiseConv3d(hidden, kernel_size=3)
         self.linear2 = nn.Linear(hidden, embed_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
