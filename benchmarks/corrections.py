@@ -1,6 +1,7 @@
-"""What corrections cost on a CPU: a click in an encoded patch, and a training step with several rounds.
+"""What corrections cost: a click in an encoded patch, and a training step with several rounds.
 
-    python benchmarks/corrections.py --click-patch 128 --step-patch 64
+    python benchmarks/corrections.py --device cpu --click-patch 128 --step-patch 64
+    python benchmarks/corrections.py --device cuda --dtype bf16 --click-patch 128 --step-patch 128
 
 Needs the installed package. Each number comes from a process of its own, so that its peak memory is its own.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from network import machine
-from network_worker import measure_on_cpu
+from network_worker import DTYPES, autocast, measure_on_cpu, measure_on_cuda
 
 from nnunetv2_promise.network_architectures import ProMISe
 from nnunetv2_promise.planning.correction_settings import CorrectionSettings
@@ -32,6 +33,8 @@ TASKS = ("first click", "further click", "plain step", "interactive step")
 def main() -> int:
     """Measure, and print a Markdown table with the two ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="fp32", help="default: %(default)s")
     parser.add_argument("--encoder", default="vit_b")
     parser.add_argument("--click-patch", type=int, default=128, help="edge in voxels (default: %(default)s)")
     parser.add_argument("--step-patch", type=int, default=64, help="edge in voxels (default: %(default)s)")
@@ -39,16 +42,18 @@ def main() -> int:
     parser.add_argument("--worker", choices=TASKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        print(json.dumps(measure_on_cpu(make_task(arguments))))
+        with autocast(arguments.device, arguments.dtype):
+            measure = measure_on_cpu if arguments.device == "cpu" else measure_on_cuda
+            print(json.dumps(measure(make_task(arguments))))
         return 0
-    print(machine("cpu"))
+    print(machine(arguments.device))
     print()
     print("| task | seconds | GiB |")
     print("| --- | --- | --- |")
     found = {}
     for task in TASKS:
         found[task] = run(task)
-        print(f"| {task} | {found[task]['seconds']:.2f} | {found[task]['gib']:.2f} |", flush=True)
+        print(f"| {task} | {found[task]['seconds']:.3g} | {found[task]['gib']:.2f} |", flush=True)
     for dear, cheap in (("further click", "first click"), ("interactive step", "plain step")):
         seconds, gib = (found[dear][key] / found[cheap][key] for key in ("seconds", "gib"))
         print(f"| {dear} / {cheap} | {seconds:.3f} | {gib:.3f} |")
@@ -70,7 +75,8 @@ def make_task(arguments: argparse.Namespace) -> Callable[[], None]:
     interactive = arguments.worker != "plain step"
     network = ProMISe(encoder=arguments.encoder, patch_size=(edge,) * 3, corrects=interactive)
     network.freeze_pretrained()
-    image = torch.randn(1, 1, *(edge,) * 3)
+    network.to(arguments.device)
+    image = torch.randn(1, 1, *(edge,) * 3, device=arguments.device)
     if clicks:
         return click_task(network.eval(), image, further=arguments.worker == "further click")
     return step_task(network, image, arguments.iterations if interactive else None)
@@ -79,8 +85,8 @@ def make_task(arguments: argparse.Namespace) -> Callable[[], None]:
 def click_task(network: ProMISe, image: torch.Tensor, *, further: bool) -> Callable[[], None]:
     """The first click on a patch, or a second one on it with its previous answer."""
     edge = image.shape[-1]
-    points = torch.tensor([[[edge / 2] * 3, [edge / 3] * 3]])
-    labels = torch.tensor([[1, 0]])
+    points = torch.tensor([[[edge / 2] * 3, [edge / 3] * 3]], device=image.device)
+    labels = torch.tensor([[1, 0]], device=image.device)
     if not further:
         return torch.no_grad()(lambda: network(image, points[:, :1], point_labels=labels[:, :1]))
     with torch.no_grad():
@@ -98,7 +104,9 @@ def step_task(network: ProMISe, image: torch.Tensor, iterations: int | None) -> 
     inside = torch.randint(edge // 3, 2 * edge // 3, (1, OBJECT_POINTS, 3))
     points = torch.cat([inside, torch.randint(0, edge, (1, NOISE_POINTS, 3))], dim=1)
     none = torch.zeros(1, 0, *(edge,) * 3, dtype=torch.uint8)
-    prompted = PromptedTarget(target, torch.zeros(1).long(), points, none, torch.zeros(1, 0).long())
+    parts = target, torch.zeros(1).long(), points, none, torch.zeros(1, 0).long()
+    target, label, points, none, others = (part.to(image.device) for part in parts)
+    prompted = PromptedTarget(target, label, points, none, others)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=4e-4)
     loss = ProMISeLoss()
 

@@ -92,7 +92,7 @@ def make_task(what: Measurement, network: nn.Module) -> Callable[[], None]:
         return torch.no_grad()(lambda: encoder(ordered))
     if what.task == "click" or what.implementation == "plain":  # the plain network starts again for each click
         return torch.no_grad()(lambda: compiled(image, points))
-    with torch.no_grad(), autocast(what):
+    with torch.no_grad(), autocast(what.device, what.dtype):
         encoded = network.encode(image)
         for _ in range(CLICKS - 1):
             network.decode(encoded, points)
@@ -115,29 +115,32 @@ def train_step(network: nn.Module, compiled: nn.Module, image: Tensor, points: T
     return step
 
 
-def autocast(what: Measurement) -> torch.autocast:
+def autocast(device: str, dtype: str) -> torch.autocast:
     """The precision that is measured."""
-    return torch.autocast(what.device, dtype=DTYPES[what.dtype], enabled=what.dtype != "fp32")
+    return torch.autocast(device, dtype=DTYPES[dtype], enabled=dtype != "fp32")
 
 
 def measure(what: Measurement) -> dict[str, float]:
     """Seconds (the median, on the GPU) and peak memory in GiB net of the weights and the input."""
     network = build(what)
     run = make_task(what, network)
-    with autocast(what):
-        if what.device == "cpu":
-            return measure_on_cpu(run)
-        for _ in range(CUDA_WARM_UPS):
-            run()
+    with autocast(what.device, what.dtype):
+        return measure_on_cpu(run) if what.device == "cpu" else measure_on_cuda(run)
+
+
+def measure_on_cuda(run: Callable[[], None]) -> dict[str, float]:
+    """Warm-ups, then the median of several runs, and peak memory from PyTorch's own count."""
+    for _ in range(CUDA_WARM_UPS):
+        run()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    seconds = []
+    for _ in range(CUDA_REPEATS):
+        start = time.perf_counter()
+        run()
         torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        seconds = []
-        for _ in range(CUDA_REPEATS):
-            start = time.perf_counter()
-            run()
-            torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
+        seconds.append(time.perf_counter() - start)
     peak = (torch.cuda.max_memory_allocated() - before) / GIB
     return {"seconds": statistics.median(seconds), "gib": peak}
 
