@@ -78,7 +78,7 @@ def test_training_writes_its_validation(trained_on_gpu: Workspace) -> None:
 
 
 def test_prediction_on_the_gpu_is_that_on_the_cpu(trained_on_gpu: Workspace) -> None:
-    """Both commands; bfloat16 moves single voxels at the border."""
+    """Probabilities; bfloat16 moves single voxels at the border."""
     file = sorted(trained_on_gpu.images.glob("*_0000.nii.gz"))[0]
     case = file.name.removesuffix("_0000.nii.gz")
     middle = tuple(size / 2 for size in sitk.ReadImage(str(file)).GetSize())
@@ -94,11 +94,11 @@ def test_prediction_on_the_gpu_is_that_on_the_cpu(trained_on_gpu: Workspace) -> 
         with np.load(output / f"{case}.npz") as file:
             found.append(file["probabilities"])
     assert found[0].std() > 0
-    np.testing.assert_allclose(found[1], found[0], atol=0.05)
+    assert (np.abs(found[1] - found[0]) > 0.05).mean() < 0.01
 
 
 def test_session_answers_as_on_the_cpu(trained_on_gpu: Workspace) -> None:
-    image = sitk.ReadImage(str(trained_on_gpu.images / "tiny_008_0000.nii.gz"))
+    image = sitk.ReadImage(str(sorted(trained_on_gpu.images.glob("*_0000.nii.gz"))[0]))
     middle = [size // 2 for size in image.GetSize()]
     answers = []
     for device in ("cpu", "cuda"):
