@@ -210,6 +210,8 @@ def test_geometry_difference_names_what_differs() -> None:
     assert geometry_difference(base, nudged) is None
     assert "size (11, 7, 5) and (7, 11, 5)" in geometry_difference(base, geometry_of(size_xyz=(7, 11, 5)))
     assert "spacing" in geometry_difference(base, geometry_of(spacing_mm=(1.9, 0.7, 4.3)))
+    assert geometry_difference(base, geometry_of(spacing_mm=(0.7 * 1.0009, 1.9, 4.3))) is None
+    assert "spacing" in geometry_difference(base, geometry_of(spacing_mm=(0.7 * 1.0011, 1.9, 4.3)))
     shifted = geometry_of(origin_lps_mm=(31.0, 47.5, 12.25))
     assert "origin (-31.0, 47.5, 12.25) and (31.0, 47.5, 12.25) mm" in geometry_difference(base, shifted)
     assert "direction (corners up to" in geometry_difference(base, geometry_of(direction=tuple(map(tuple, ROTATION.T))))

@@ -9,7 +9,7 @@ import nibabel
 import nibabel.processing
 import numpy as np
 import pytest
-from nifti_headers import AFFINE, MOVED, REFUSED, SHEARED, UNDERSTOOD, nifti, write_nifti
+from nifti_headers import AFFINE, ARRAY_XYZ, MOVED, REFUSED, SHEARED, UNDERSTOOD, nifti, write_nifti
 
 from nnunetv2_promise.dataset.case_checks import check_case
 from nnunetv2_promise.dataset.msd import Case
@@ -46,12 +46,23 @@ def test_header_that_readers_understand_differently_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_rounding_of_a_qform_is_no_difference(tmp_path: Path) -> None:
-    """A tenth of a voxel at the far corner, not more."""
-    for moved_mm, fine in ((0.09, True), (0.11, False)):
-        moved = AFFINE.copy()
-        moved[0, 3] += moved_mm
-        path = write_nifti(nifti(sform=(moved, 2)), tmp_path / "scan_0000.nii.gz")
+def moved(apart_mm: float, axis: int, still: int | None) -> np.ndarray:
+    """The grid of 9 x 8 x 7 voxels moved along an axis, or stretched so that all but one end of it moves."""
+    change = np.eye(4)
+    apart = apart_mm / (1, 1, 1.5)[axis]  # in voxels
+    if still is None:
+        change[axis, 3] = apart
+    else:
+        change[axis, axis] += apart / (ARRAY_XYZ.shape[axis] - 1)
+        change[axis, 3] = -still * (change[axis, axis] - 1)
+    return AFFINE @ change
+
+
+@pytest.mark.parametrize(("axis", "still"), [(0, None), (2, None), (0, 0), (0, 8), (1, 0), (1, 7), (2, 0), (2, 6)])
+def test_rounding_of_a_qform_is_no_difference(axis: int, still: int | None, tmp_path: Path) -> None:
+    """A tenth of the shortest voxel edge at any corner, not more."""
+    for apart_mm, fine in ((0.099, True), (0.101, False)):
+        path = write_nifti(nifti(sform=(moved(apart_mm, axis, still), 2)), tmp_path / "scan_0000.nii.gz")
         if fine:
             read_geometry(path)
         else:

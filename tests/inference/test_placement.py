@@ -112,6 +112,15 @@ def test_prompt_channel_round_trip(number: int, label_head: int, points: list[tu
     assert sorted(map(tuple, decoded.tolist())) == sorted(points)
 
 
+def test_a_voxel_tells_up_to_255_clicks_on_it() -> None:
+    """Every click adds 1/256 to what says window 1, label 2 of 6; one more would say label 3."""
+    for clicks, told in ((1, 1), (255, 255), (256, 255), (300, 255)):
+        channel = encode_channel((1, 1, 2), 1, 2, 6, np.zeros((clicks, 3)))
+        assert channel.tolist() == [[[9 + told / 256, 9]]]
+        head, decoded = decode_channel(torch.from_numpy(channel), 6)
+        assert (head, decoded.tolist()) == (2, [[0, 0, 0]] * told)
+
+
 def test_tiles_that_straddle_windows_are_no_prompt() -> None:
     first = encode_channel((4, 3, 3), 0, 1, 2, np.array([[1, 1, 1]]))
     second = encode_channel((4, 3, 3), 1, 1, 2, np.array([[2, 1, 1]]))
