@@ -29,6 +29,7 @@ def test_components_without_a_click_become_background(clicks: list[list[int]], e
 def test_every_positive_logit_is_marked() -> None:
     row = np.array([[[0.1, -0.1, 0.2, -3.0, 0.3]]], np.float32)
     np.testing.assert_allclose(keep_clicked(row, [[0, 0, 2]])[0, 0], [-0.1, -0.1, 0.2, -3.0, -0.3])
+    np.testing.assert_allclose(keep_clicked(row[..., :3], [[0, 0, 2]])[0, 0], [-0.1, -0.1, 0.2])
 
 
 def test_corners_connect() -> None:

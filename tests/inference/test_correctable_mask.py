@@ -190,12 +190,14 @@ def test_a_mask_that_shrinks_at_a_face_gets_a_patch_of_its_own() -> None:
     np.testing.assert_array_equal(mask.mask, (cube(4, 4, 20) | cube(4, 4, 24)) & ~cube(4, 4, 22))
 
 
-def test_nothing_lies_behind_a_face_beyond_the_image() -> None:
-    """The patch starts two voxels before the image; a change at that face is no reason for another one."""
+@pytest.mark.parametrize(("first", "second"), [(2, 0), (4, 1), (4, 6), (5, 7)])
+def test_nothing_lies_behind_a_face_at_or_beyond_the_images_end(first: int, second: int) -> None:
+    """The patch starts two voxels before the image, with it or one after; a change there asks for no other one."""
     mask, _ = started()
-    mask.click([(2, 4, 20)], positive=True)
-    mask.click([(0, 4, 20)], positive=True)
+    mask.click([(first, 4, 20)], positive=True)
+    mask.click([(second, 4, 20)], positive=True)
     assert mask.patches.encodings == 1
+    np.testing.assert_array_equal(mask.mask, cube(first, 4, 20) | cube(second, 4, 20))
 
 
 def test_a_mask_is_where_foreground_is_more_probable() -> None:
