@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,24 +13,28 @@ from nnunetv2_promise.training.case_order import CaseOrder
 CASES = [f"case_{number:02d}" for number in range(13)]
 
 
-def order(**more: int) -> CaseOrder:
-    made = CaseOrder(CASES, batch_size=2, seed=(0, 3), **more)
+def order(cases: Sequence[str] = CASES, **more: int) -> CaseOrder:
+    made = CaseOrder(cases, batch_size=2, seed=(0, 3), **more)
     made.next_batch()  # nnU-Net's trial batch
     return made
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3])
-def test_an_epoch_has_every_case_once_and_a_fill(processes: int) -> None:
-    ranks = [order(rank=rank, processes=processes) for rank in range(processes)]
-    steps = -(-len(CASES) // (2 * processes))
-    epochs = []
+@pytest.mark.parametrize(
+    ("cases", "processes", "steps"),
+    [(13, 1, 7), (13, 2, 4), (13, 3, 3), (12, 1, 6), (12, 2, 3), (12, 3, 2), (1, 1, 1)],
+)
+def test_an_epoch_has_every_case_once_and_a_fill(cases: int, processes: int, steps: int) -> None:
+    ranks = [order(CASES[:cases], rank=rank, processes=processes) for rank in range(processes)]
     for _ in range(3):
         drawn = Counter(case for _ in range(steps) for rank in ranks for case in rank.next_batch())
-        assert set(drawn) == set(CASES)
+        assert set(drawn) == set(CASES[:cases])
         assert sum(drawn.values()) == steps * 2 * processes
-        assert sum(drawn.values()) - len(drawn) == steps * 2 * processes - len(CASES)
-        epochs.append([case for case, _ in sorted(drawn.items())])
+    assert ranks[0].steps_per_pass == steps
+
+
+def test_passes_repeat_with_the_seed_and_differ_from_each_other() -> None:
     first, second = order(), order()
+    assert first.steps_per_pass == 7  # of one process, unless told otherwise
     assert [first.next_batch() for _ in range(7)] == [second.next_batch() for _ in range(7)]
     assert [first.next_batch() for _ in range(7)] != [order().next_batch() for _ in range(7)]
 

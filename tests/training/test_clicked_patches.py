@@ -19,10 +19,14 @@ def test_choose_objects_takes_one_component_of_one_label():
     labels[0, 0, 1:4, 1:4, 1:4] = 1
     labels[0, 0, 8:11, 8:11, 8:11] = 1
     labels[1, 0, 5:7, 5:7, 5:7] = 2
-    objects, chosen = choose_objects(labels, [1, 2], np.random.default_rng(0))
-    assert objects.flatten(1).sum(1).tolist() == [27, 8, 0]
-    assert chosen[:2].tolist() == [0, 1]
-    assert bool((labels[0][objects[0]] == 1).all())
+    rng, places = np.random.default_rng(0), set()
+    for _ in range(20):
+        objects, chosen = choose_objects(labels, [1, 2], rng)
+        assert objects.flatten(1).sum(1).tolist() == [27, 8, 0]
+        assert chosen[:2].tolist() == [0, 1]
+        assert bool((labels[0][objects[0]] == 1).all())
+        places.add(tuple(objects[0, 0].nonzero()[0].tolist()))
+    assert places == {(1, 1, 1), (8, 8, 8)}
 
 
 def test_choose_objects_draws_labels_alike_however_large():

@@ -41,7 +41,7 @@ def test_patches_are_moved_inside_the_scan(
     shape: tuple[int, ...], voxel: tuple[int, ...], start: tuple[int, ...]
 ) -> None:
     """Of a larger patch that augmentation cuts, the part that is left lies inside."""
-    for larger in (PATCH, (14, 11, 12)):
+    for larger in (PATCH, (14, 11, 12), (9, 12, 17)):
         made = loader(CentredDataLoader)
         made.patch_size, made.inside = larger, True
         starts, stops = made.get_bbox(np.array(shape), True, {1: np.array([[0, *voxel]])})

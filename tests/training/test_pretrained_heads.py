@@ -27,10 +27,10 @@ def test_the_command_names_the_file(arguments, expected):
 
 
 class _Network(nn.Module):
-    def __init__(self, heads: int) -> None:
+    def __init__(self, heads: int, resolutions: int = 1) -> None:
         super().__init__()
         self.decoder = nn.Module()
-        self.decoder.seg_layers = nn.ModuleList([nn.Conv3d(2, heads, 1)])
+        self.decoder.seg_layers = nn.ModuleList(nn.Conv3d(2, heads, 1) for _ in range(resolutions))
         self.other = nn.Linear(2, 2)
 
 
@@ -47,6 +47,15 @@ def test_heads_are_copied_and_nothing_else(tmp_path):
 def test_heads_for_other_labels_stay(heads, tmp_path):
     torch.save({"network_weights": _Network(heads).state_dict()}, tmp_path / "w.pth")
     assert not take_over_heads(_Network(3), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(("theirs", "ours", "copied"), [(1, 2, False), (2, 2, True), (2, 1, True)])
+def test_heads_are_copied_if_there_is_one_for_every_resolution(theirs, ours, copied, tmp_path):
+    torch.save({"network_weights": _Network(3, theirs).state_dict()}, tmp_path / "w.pth")
+    network = _Network(3, ours)
+    before = network.decoder.seg_layers[0].weight.clone()
+    assert take_over_heads(network, tmp_path / "w.pth") == copied
+    assert torch.equal(network.decoder.seg_layers[0].weight, before) != copied
 
 
 def test_a_file_without_weights_ends_in_a_sentence(tmp_path):

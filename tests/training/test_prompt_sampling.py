@@ -114,6 +114,13 @@ def test_a_label_without_numbered_objects_is_taken_whole() -> None:
     assert torch.equal(choose_objects(labels == 2, torch.zeros_like(numbers)), labels == 2)
 
 
+def test_a_part_without_a_number_is_no_object() -> None:
+    labels, numbers = three_bars()
+    masks = (labels == 1).repeat(50, 1, 1, 1)
+    numbers = numbers.masked_fill(numbers == 1, 0).repeat(50, 1, 1, 1)
+    assert torch.equal(choose_objects(masks, numbers, neighbour_share=1.0), numbers == 2)
+
+
 def test_other_labels_mean_their_object_nearest_to_the_click() -> None:
     labels, numbers = three_bars()
     of_label = torch.stack([labels == 1, labels == 2, labels == 7], dim=1)

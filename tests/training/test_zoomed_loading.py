@@ -60,10 +60,24 @@ def test_zoomed_patches_show_more_of_the_scan_around_the_same_middle():
         assert inside == pytest.approx(16 / zoom, abs=1)
 
 
-def test_a_patch_that_holds_the_scan_is_not_zoomed():
+@pytest.mark.parametrize(
+    ("longest", "zooms"),
+    [
+        (16, {1}),
+        (17, {1.5}),
+        (24, {1.5}),
+        (25, {1.5, 2.25}),
+        (36, {1.5, 2.25}),
+        (37, {1.5, 2.25, 1.5**3}),
+        (42, {1.5, 2.25, 1.5**3}),
+        (43, {1.5, 2.25, 1.5**3, 4}),
+    ],
+)
+def test_patches_are_zoomed_by_half_as_much_again_until_they_hold_the_scan(longest, zooms):
+    """The patch has 16 voxels; 24 are 1.5 patches, 36 are 2.25; the engine ends at four."""
     loader = _loader(1.0)
-    assert loader._draw_zoom(np.array([16, 16, 16])) == 1
-    assert loader._draw_zoom(np.array([17, 16, 16])) == 1.5
+    for shape in ((longest, 16, 16), (16, 5, longest)):
+        assert {loader._draw_zoom(np.array(shape)) for _ in range(100)} == zooms
 
 
 def test_shrink_leaves_what_has_the_size_as_it_is():
