@@ -235,8 +235,8 @@ def test_comparison_is_system_minus_baseline_over_pairs_with_both_scores() -> No
 
 def test_comparison_without_pairs_is_undefined() -> None:
     found = compare(trained([[[NAN, 0.5]]]), trained([[[0.5, NAN]]]))
-    assert found.pairs == 0
-    assert np.isnan([found.difference, found.p, found.effect]).all()
+    assert (found.pairs, found.better, found.equal, found.worse, found.trainings) == (0,) * 5
+    assert np.isnan([found.difference, found.ci_low, found.ci_high, found.effect, found.p, found.p_trainings]).all()
 
 
 def test_a_case_counts_once_with_the_mean_over_its_trainings() -> None:
@@ -266,6 +266,7 @@ def test_intervals_resample_trainings_and_then_cases() -> None:
     found = nested_interval(series)
     np.testing.assert_allclose(found, slow_nested_interval(values, 3000), atol=0.01)
     assert found == nested_interval(series)
+    same(nested_interval(1 - series), (1 - found[1], 1 - found[0]))  # as much is cut off above as below
     of_cases = bootstrap_interval(series.groupby(level="case").mean())
     assert found[1] - found[0] > 1.5 * (of_cases[1] - of_cases[0])
     assert summarize(series).ci_low == found[0]

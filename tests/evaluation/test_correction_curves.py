@@ -141,3 +141,6 @@ def test_summary_of_objects_by_hand() -> None:
     assert found["noc_90"].tolist() == [3, 3]
     assert found["reached_90"].tolist() == [True, False]
     assert found["reached_85"].tolist() == [True, False]
+    single = summarise_objects(table[table["clicks"] == 1])
+    assert single[["dice_auc", "nsd_auc"]].isna().all(axis=None)
+    assert single["dice_final"].tolist() == [0.7, 0.5]

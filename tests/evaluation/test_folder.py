@@ -127,6 +127,7 @@ def test_evaluate_folder_by_hand(folders: Path) -> None:
     everything = summary["all labels"]["dice"]
     assert everything["mean"] == pytest.approx((4 + 2 / 3) / 5)
     assert everything["n"] == 5
+    assert list(summarize(scores.iloc[::-1])) == ["tumour", "liver", "all labels"]
 
 
 def test_evaluate_folder_agrees_with_nnunet(folders: Path) -> None:
