@@ -76,6 +76,7 @@ TESTS = {
     "inference/placement": ["inference/test_placement.py", "inference/test_window_cutting.py"],
     "inference/prompted_model": ["inference/test_segment.py", "inference/test_prompted_model.py"],
     "inference/prompted_network": [
+        "inference/test_prompted_network.py",
         "inference/test_placement.py",
         "inference/test_segment.py",
         "inference/test_precision.py",

@@ -15,7 +15,7 @@ from test_prediction_geometry import DATASET, PATCH, RADIUS_MM, SPACING_ZYX_MM, 
 import nnunetv2_promise
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt
-from nnunetv2_promise.inference.case_segmentation import segment_case
+from nnunetv2_promise.inference.case_segmentation import segment_case, segment_objects
 from nnunetv2_promise.inference.prompted_model import PromptedModel, WindowPrompt
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 from nnunetv2_promise.prompts.schema import Prompt
@@ -193,6 +193,32 @@ def test_clicks_within_a_quarter_of_the_patch_share_its_encoding(axis: int, near
             assert np.argwhere(mask).mean(0) == pytest.approx(click)
 
 
+def test_far_clicks_on_one_object_get_windows_of_their_own() -> None:
+    """The window is as long as the patch, 32 voxels of x; the other object's click lies near one of them."""
+    loaded = model()
+    first, far, near = (10, 10, 10), (46, 38, 30), (11, 10, 10)
+    prompts = [Prompt(label="tumour", points=(first, far)), Prompt(label="tumour", points=(near,))]
+    masks = nnunetv2_promise.segment(loaded, image(), SPACING_ZYX_MM[::-1], prompts)
+    assert loaded.network.network.encodings == 3
+    for mask, distance in zip(masks, (np.minimum(ball(first), ball(far)), ball(near)), strict=True):
+        assert mask[distance < RADIUS_MM - 1.8].all()
+        assert not mask[distance > RADIUS_MM + 1.8].any()
+
+
+@pytest.mark.parametrize("corrected", [0, 1])
+def test_clicks_that_correct_do_not_share_a_window(corrected: int) -> None:
+    right, wrong = (16, 14, 14), (8, 14, 14)
+    prompts = [Prompt(label="tumour", points=(right,)), Prompt(label="tumour", points=(right,))]
+    prompts[corrected] = Prompt(label="tumour", points=(right,), negative_points=(wrong,))
+    masks = nnunetv2_promise.segment(model(CorrectingBall()), image(), SPACING_ZYX_MM[::-1], prompts)
+    for number, mask in enumerate(masks):
+        outside = ball(right) - RADIUS_MM
+        if number == corrected:
+            outside = np.maximum(outside, RADIUS_MM - ball(wrong))
+        assert mask[outside < -1.8].all()
+        assert not mask[outside > 1.8].any()
+
+
 def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
     loaded = model()
     click = Prompt(label=1, points=((5, 5, 5),))
@@ -229,6 +255,10 @@ def test_click_in_the_zeros_around_the_scan_gives_nothing_and_says_so(caplog: py
     assert masks.objects[0].found is None
     assert masks.objects[1].holds_click
     assert caplog.records[0].getMessage().startswith("Case 'a', object 1: its clicks lie in")
+    inside, beside = voxel_prompt((5, 5, 5)), voxel_prompt((11, 5, 5))  # near enough to share a window
+    for prompts in ([inside, beside], [beside, inside]):
+        found = segment_objects(model(), padded, PROPERTIES, prompts)
+        assert [item.found is None for item in found] == [prompt is beside for prompt in prompts]
 
 
 class Corner(EncodingBall):
@@ -293,6 +323,18 @@ class Half(torch.nn.Module):
             foreground = foreground - 1
             foreground[:, :, 2:-2, 2:-2, 2:-2] = 1
         return torch.cat([torch.zeros_like(foreground), foreground], 1)
+
+
+def test_probability_is_the_mean_over_the_mask(caplog: pytest.LogCaptureFixture) -> None:
+    """The logit is a tenth of the intensity: 2 in one half of the object, 4 in the other."""
+    scan = np.full((1, *SHAPE), -100, np.float32)
+    (nothing,) = segment_case(model(Half()), scan, PROPERTIES, [voxel_prompt((20, 24, 28))]).objects
+    assert nothing.found is None
+    assert np.isnan(nothing.mean_probability)
+    assert "its mask is empty" in caplog.text
+    scan[0, 18:22, 22:26, 26:28], scan[0, 18:22, 22:26, 28:30] = 20, 40
+    (found,) = segment_case(model(Half()), scan, PROPERTIES, [voxel_prompt((20, 24, 28))]).objects
+    assert found.mean_probability == pytest.approx((1 / (1 + np.exp(-2)) + 1 / (1 + np.exp(-4))) / 2)
 
 
 def test_fold_that_did_not_look_has_no_vote() -> None:
