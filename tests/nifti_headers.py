@@ -87,6 +87,6 @@ REFUSED = {
     "2D": (nibabel.Nifti1Image(ARRAY_XYZ[..., 0], AFFINE), "2 dimensions"),
     "5D": (nibabel.Nifti1Image(ARRAY_XYZ[..., None, None].repeat(3, 4), AFFINE), "5 dimensions"),
     "another format": (b"not an image" * 100, "not NIfTI although"),
-    "shorter than a header": (nifti().to_bytes()[:200], "cannot be read"),
-    "empty": (b"", "cannot be read"),
+    "shorter than a header": (nifti().to_bytes()[:347], "ends within its header"),
+    "empty": (b"", "ends within its header"),
 }

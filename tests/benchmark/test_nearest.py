@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import runpy
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -298,6 +300,17 @@ def test_restrict_bad_input_names_the_file(spoil: Callable[[Path], None], expect
             num_processes=1,
         )
     assert not (folder / "kept" / "b.nii.gz").exists()
+
+
+def test_restrict_by_hand_takes_four_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``python -m nnunetv2_promise.benchmark.nearest`` does it; what comes after the paths is not read."""
+    sitk.WriteImage(to_image(three_bars()), str(folder / "predicted" / "a.nii.gz"))
+    save_prompt_file(folder / "p.json", {"a": [Prompt("organ", ((29.0, 4.0, 2.0),))]}, coordinates="voxel")
+    paths = [str(folder / name) for name in ("predicted", "p.json", "kept", "dataset.json")]
+    monkeypatch.setattr(sys, "argv", ["nearest.py", *paths, "more"])
+    runpy.run_path(nearest.__file__, run_name="__main__")
+    kept = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "kept" / "a.nii.gz")))
+    assert np.argwhere(kept).tolist() == [[2, 4, 30]]
 
 
 def test_restrict_does_not_overwrite_the_predictions(folder: Path) -> None:

@@ -17,10 +17,12 @@ from nnunetv2_promise.benchmark.scoring import (
     kind_of,
     prompts_of,
     read_scores,
+    scored_cases,
     stands_in_tables,
     system_name,
 )
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
+from nnunetv2_promise.prompts.skipped import write_skipped
 
 
 def test_a_case_called_na_keeps_its_name_and_empty_cells_are_undefined(tmp_path: Path) -> None:
@@ -90,6 +92,18 @@ def test_clicks_are_measured_from_the_centre_of_the_object_that_they_lie_on(tmp_
     unclicked, _ = describe_objects(tmp_path / "truth", ["a"], tmp_path / "dataset.json", None)
     assert unclicked["objects"] == 2
     assert np.isnan(unclicked["click_offset_mm"])
+
+
+def test_cases_that_could_not_be_clicked_are_not_scored(tmp_path: Path) -> None:
+    """A condition without clicks scores every case of the fold."""
+    layout = SimpleNamespace(images=lambda fold: tmp_path / f"fold_{fold}" / "images")
+    (tmp_path / "fold_2").mkdir()
+    (tmp_path / "fold_2" / "cases.json").write_text(json.dumps(["b", "a", "c"]))
+    prompts = tmp_path / "border.json"
+    assert scored_cases(layout, 2, prompts) == ["b", "a", "c"]
+    write_skipped(prompts, {"a": "its object is too small."})
+    assert scored_cases(layout, 2, prompts) == ["b", "c"]
+    assert scored_cases(layout, 2, None) == ["b", "a", "c"]
 
 
 def test_a_network_that_ignores_clicks_and_segments_everything_comes_out_badly() -> None:
