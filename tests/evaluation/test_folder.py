@@ -128,6 +128,7 @@ def test_evaluate_folder_by_hand(folders: Path) -> None:
     assert everything["mean"] == pytest.approx((4 + 2 / 3) / 5)
     assert everything["n"] == 5
     assert list(summarize(scores.iloc[::-1])) == ["tumour", "liver", "all labels"]
+    assert list(summarize(scores[scores["label"] == "liver"])) == ["liver"]
 
 
 def test_evaluate_folder_agrees_with_nnunet(folders: Path) -> None:

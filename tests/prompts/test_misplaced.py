@@ -205,6 +205,9 @@ def test_click_places_say_what_was_sought() -> None:
     (item,) = find_objects(array, [1])
     with pytest.raises(NoPlaceError, match=r"^no voxel outside of it lies more than 4 and at most 5 mm from it$"):
         ClickPlaces(array, where="outside").of(item)
+    near = ClickPlaces(array, where="outside", distance_mm=0.5, spacing_zyx_mm=(1.0, 1.0, 2.0))
+    with pytest.raises(NoPlaceError, match=r"lies more than 0 and at most 0\.5 mm from it$"):
+        near.of(item)
     with pytest.raises(NoPlaceError, match=r"^no voxel of the background lies 20 mm or more from label 1$"):
         ClickPlaces(array, where="wrong").of(item)
 

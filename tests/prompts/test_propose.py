@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ SHAPE_ZYX = (9, 12, 20)
 LABELS = {"background": 0, "organ": 1, "tumour": 2}
 
 
-def write(array: np.ndarray, path: Path, *, origin: float = -40.0) -> None:
+def write(array: np.ndarray, path: Path, *, origin: float = -40.0, spacing: Sequence[float] = (0.8, 1.7, 4.1)) -> None:
     image = to_image(array)
     image.SetOrigin((origin, 12.5, 300.0))
+    image.SetSpacing(spacing)
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path))
 
@@ -101,6 +103,25 @@ def test_small_components_are_left_out_and_numbers_stay_without_gaps(folder: Pat
     assert len(propose(folder, min_volume_mm3=27 * voxel_mm3 - 0.01).cases["a"]) == 2
     (prompt,) = propose(folder, min_volume_mm3=27 * voxel_mm3 + 0.01).cases["a"]
     assert prompt.previous_mask == "prompts_masks/a_object1.nii.gz"
+    array = label_map()
+    array[8, 11, 19] = 1  # labels come in their order, so that the smallest component is the first one
+    write(array, folder / "masks" / "a.nii.gz")
+    assert [item.label for item in propose(folder).cases["a"]] == ["organ", "tumour", "tumour"]
+    kept = propose(folder, min_volume_mm3=2 * voxel_mm3).cases["a"]
+    assert [item.previous_mask for item in kept] == [f"prompts_masks/a_object{number}.nii.gz" for number in (1, 2)]
+
+
+def test_every_component_is_clicked_however_small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Components of 0.125 and 0.027 mm3."""
+    fine = (0.1, 0.1, 0.1)
+    write(np.zeros(SHAPE_ZYX, np.float32), folder / "images" / "a_0000.nii.gz", spacing=fine)
+    write(label_map(), folder / "masks" / "a.nii.gz", spacing=fine)
+    assert len(propose(folder).cases["a"]) == 2
+    monkeypatch.setattr(
+        propose_module, "_predict", lambda model, images, masks: write(label_map(), masks / "a.nii.gz", spacing=fine)
+    )
+    model = StockModel(folder / "masks", ("0",))
+    assert len(propose_from_model(model, folder / "images", folder / "prompts.json").cases["a"]) == 2
 
 
 def test_nothing_found_gives_an_empty_case(folder: Path) -> None:
