@@ -51,8 +51,9 @@ def test_a_mask_ends_where_the_interpolated_logit_is_zero() -> None:
     mask = coarse.to_image(logits, unseen=-30.0)
     assert np.flatnonzero(mask.any((1, 2))).tolist() == [2 + 2, 2 + 3]
     assert mask[4:6, 3:11, 4:12].all()
-    logits[1] = 6.0  # 0.375 there
-    assert np.flatnonzero(coarse.to_image(logits, unseen=-30.0).any((1, 2))).tolist() == [3, 4, 5, 6]
+    for middle, planes in ((4.4, [4, 5]), (4.6, [3, 4, 5, 6]), (6.0, [3, 4, 5, 6])):  # 4.5 gives 0 there
+        logits[1] = middle
+        assert np.flatnonzero(coarse.to_image(logits, unseen=-30.0).any((1, 2))).tolist() == planes
 
 
 def test_transposed_axes_come_back() -> None:

@@ -359,6 +359,13 @@ def test_no_patch_is_central_where_clicks_lie_more_than_a_quarter_of_it_off_the_
     assert [(place, clicks.tolist()) for place, clicks in asked] == [((0, 0, start), [[2, 2, x - start]])]
 
 
+@pytest.mark.parametrize(("clicks", "start"), [((1, 3), 0), ((3, 1), 1), ((13, 11), 10), ((11, 12), 9)])
+def test_of_clicks_off_the_middle_the_first_one_gets_the_patch(clicks: tuple[int, int], start: int) -> None:
+    asked, answer = recorded(lambda place: -1.0)
+    grow(answer, torch.tensor([[2, 2, x] for x in clicks]), (4, 4, 14), (4, 4, 4))
+    assert [(place[2], told[:, 2].tolist()) for place, told in asked] == [(start, [x - start for x in clicks])]
+
+
 @pytest.mark.parametrize(
     ("start", "size", "shape", "expected"),
     [((-1, 0, 1), (4, 4, 4), (9, 9, 9), (0, 0, 1)), ((5, 6, 8), (4, 4, 4), (9, 9, 9), (5, 5, 5)),

@@ -33,20 +33,26 @@ class Trainer:
         return PromptedNetwork(BallNetwork(), patch_size=PATCH, heads=heads)
 
 
-def load(monkeypatch: pytest.MonkeyPatch, axes: Any, trainer: type | None = Trainer) -> PromptedModel:
+def load(
+    monkeypatch: pytest.MonkeyPatch, axes: Any, trainer: type | None = Trainer, *, folds: int = 2
+) -> PromptedModel:
     state = PromptedNetwork(BallNetwork(), patch_size=PATCH, heads=3).state_dict()
     content = {"trainer_name": "Trainer", "network_weights": state, "inference_allowed_mirroring_axes": axes}
     monkeypatch.setattr(prompted_model, "read_checkpoint", lambda path: content | {"path": path})
     monkeypatch.setattr(prompted_model, "find_trainer", lambda name: trainer if name == "Trainer" else None)
-    return PromptedModel.load(FOLDER, torch.device("cpu"))
+    folder: Any = SimpleNamespace(**{**vars(FOLDER), "checkpoints": FOLDER.checkpoints[:folds]})
+    return PromptedModel.load(folder, torch.device("cpu"))
 
 
+@pytest.mark.parametrize("folds", [1, 2])
 @pytest.mark.parametrize("axes", [(0, 2), [1], None, ()])
-def test_every_fold_votes_in_every_mirror_image_that_training_allows(monkeypatch: pytest.MonkeyPatch, axes) -> None:
-    model = load(monkeypatch, axes)
+def test_every_fold_votes_in_every_mirror_image_that_training_allows(
+    monkeypatch: pytest.MonkeyPatch, axes, folds: int
+) -> None:
+    model = load(monkeypatch, axes, folds=folds)
     assert Trainer.asked == [list(PATCH), 1, 3, False]
     assert not model.network.training
-    assert len(list(model._views())) == 2 * 2 ** len(axes or ())
+    assert len(list(model._views())) == folds * 2 ** len(axes or ())
 
 
 def test_a_trainer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,27 @@ def test_a_model_that_corrects_takes_clicks_in_their_order(
     assert made.network.network.encodings < 20
 
 
+class FaintBall(BallNetwork):
+    """The same ball, of which nothing is certain."""
+
+    def forward(self, image: torch.Tensor, points: torch.Tensor, **prompt: torch.Tensor) -> torch.Tensor:
+        return super().forward(image, points, **prompt) / 20
+
+
+@pytest.mark.parametrize("kind", [BallNetwork, FaintBall])
+def test_corrected_mask_that_is_cut_gets_a_larger_window(kind: type[BallNetwork]) -> None:
+    """The window around the first click ends behind voxel 35 of x; the second one's ball goes on to voxel 40."""
+    made = model(CorrectingBall())
+    made.network.network.ball = kind()
+    first, second = (20, 24, 20), (32, 24, 20)
+    (mask,) = nnunetv2_promise.segment(
+        made, image(), SPACING_ZYX_MM[::-1], [Prompt(label="tumour", points=(first, second))]
+    )
+    distance = np.minimum(ball(first), ball(second))
+    assert mask[distance < RADIUS_MM - 1.8].all()
+    assert not mask[distance > RADIUS_MM + 1.8].any()
+
+
 @pytest.mark.parametrize("mirror_axes", [(), (1, 2)])
 def test_previous_mask_is_corrected_and_kept_elsewhere(mirror_axes: tuple[int, ...]) -> None:
     """One part of the mask lies in the window around the click, the other one far away from it."""
@@ -287,9 +308,13 @@ class Everything(EncodingBall):
         return torch.cat([-ones, ones], 1)
 
 
-def test_cut_mask_grows_to_the_scan_and_is_said_where_it_cannot(caplog: pytest.LogCaptureFixture) -> None:
-    scan = np.full((1, *SHAPE), -100, np.float32)
-    scan[0, 14:26, 18:30, 4:52] = 100  # longer than a window, whose length is 32
+@pytest.mark.parametrize("intensity", [100, 2])
+def test_cut_mask_grows_to_the_scan_and_is_said_where_it_cannot(
+    intensity: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The logit is a tenth of the intensity: certain, or hardly more than even."""
+    scan = np.full((1, *SHAPE), -intensity, np.float32)
+    scan[0, 14:26, 18:30, 4:52] = intensity  # longer than a window, whose length is 32
     masks = segment_case(model(Half()), scan, PROPERTIES, [voxel_prompt((20, 24, 28))])
     assert np.array_equal(masks.labels, scan[0] > 0)
     assert not masks.objects[0].touches_edge
