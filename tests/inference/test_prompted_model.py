@@ -5,14 +5,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from test_prediction_geometry import DATASET, PATCH, BallNetwork, plans
+from test_segment import Half
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference import prompted_model
-from nnunetv2_promise.inference.prompted_model import PromptedModel
+from nnunetv2_promise.inference.prompted_model import PromptedModel, WindowPrompt
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 
 FOLDER: Any = SimpleNamespace(
@@ -58,3 +60,34 @@ def test_every_fold_votes_in_every_mirror_image_that_training_allows(
 def test_a_trainer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="The trainer Trainer is not found; add its folder"):
         load(monkeypatch, None, None)
+
+
+def test_fold_that_did_not_look_has_no_vote() -> None:
+    manager = PlansManager(plans([0, 1, 2]))
+    weights = [{"network.weight": torch.tensor([value])} for value in (1.0, 1.0, -1.0)]
+    made = PromptedModel(
+        PromptedNetwork(Half(), patch_size=(8, 8, 8), heads=3),
+        weights,
+        manager,
+        manager.get_configuration("3d_fullres"),
+        DATASET,
+    )
+    window = np.full((1, 8, 8, 32), -1, np.float32)
+    window[0, 2:6, 2:6, 4:28] = 1
+    ((logit, _),) = made.answer(window, [WindowPrompt(1, [(4, 4, 16)])])
+    # Two folds grow along the whole object; the third stays in its first patch and must not veto what is beyond.
+    assert (logit[2:6, 2:6, 4:28] > 0).all()
+    assert logit[3, 3, 25] == pytest.approx(10)
+
+
+def test_two_folds_vote_alike() -> None:
+    manager = PlansManager(plans([0, 1, 2]))
+    made = PromptedModel(
+        PromptedNetwork(Half(), patch_size=(8, 8, 8), heads=3),
+        [{"network.weight": torch.tensor([value])} for value in (1.0, 2.0)],
+        manager,
+        manager.get_configuration("3d_fullres"),
+        DATASET,
+    )
+    ((logit, _),) = made.answer(np.ones((1, 8, 8, 8), np.float32), [WindowPrompt(1, [(4, 4, 4)])])
+    np.testing.assert_allclose(logit, (10 + 20) / 2)

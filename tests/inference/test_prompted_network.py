@@ -1,4 +1,4 @@
-"""Tiles of nnU-Net's sliding window, answered by a network that corrects."""
+"""The network as nnU-Net calls it: tiles of its sliding window, corrections in them, and the label that is clicked."""
 
 from __future__ import annotations
 
@@ -83,3 +83,13 @@ def test_tile_with_corrections_is_answered_interaction_by_interaction() -> None:
 def test_first_answer_is_whole_unless_an_object_is_one_component(options: dict[str, bool], whole: bool) -> None:
     mask, _ = answer([], Corrections([Interaction([[4, 4, 5]], True)], None), **options)
     np.testing.assert_array_equal(mask, with_speck(cube(4, 4, 5)) if whole else cube(4, 4, 5))
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(1, None), (3, [1])])
+def test_only_a_network_of_several_labels_is_told_which_one(labels: int, expected: list[int] | None) -> None:
+    network = Cubes()
+    network.labels = labels
+    prompt = PromptedNetwork(network, patch_size=PATCH, heads=4).label_prompt(2, torch.device("cpu"))
+    assert {name: value.tolist() for name, value in prompt.items()} == (
+        {} if expected is None else {"label_index": expected}
+    )

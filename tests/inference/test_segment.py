@@ -16,7 +16,7 @@ import nnunetv2_promise
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt
 from nnunetv2_promise.inference.case_segmentation import segment_case, segment_objects
-from nnunetv2_promise.inference.prompted_model import PromptedModel, WindowPrompt
+from nnunetv2_promise.inference.prompted_model import PromptedModel
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 from nnunetv2_promise.prompts.schema import Prompt
 
@@ -192,19 +192,22 @@ def test_a_plain_model_refuses_clicks_that_correct() -> None:
         nnunetv2_promise.segment(model(CorrectingBall()), image(), SPACING_ZYX_MM[::-1], [prompt])
 
 
-class SmallBall(EncodingBall):
-    """A ball of 5 mm, whose mask ends well within a window."""
+class SizedBall(EncodingBall):
+    """A ball of another radius, of which nothing is certain: the logit changes by 0.05 in a millimetre."""
+
+    def __init__(self, radius_mm: float) -> None:
+        super().__init__()
+        self.larger = torch.tensor([0.0, radius_mm - RADIUS_MM]).view(1, 2, 1, 1, 1)
 
     def decode(self, encoded: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        logits = super().decode(encoded, points)
-        return logits - torch.tensor([0.0, RADIUS_MM - 5.0]).view(1, 2, 1, 1, 1)
+        return (super().decode(encoded, points) + self.larger) / 20
 
 
 @pytest.mark.parametrize(("axis", "near", "far"), [(0, 6, 7), (1, 7, 8), (2, 8, 9)])
 def test_clicks_within_a_quarter_of_the_patch_share_its_encoding(axis: int, near: int, far: int) -> None:
-    """The patch has 24 x 28 x 32 voxels."""
+    """The patch has 24 x 28 x 32 voxels; balls of 5 mm end well within it."""
     for apart, encodings in ((near, 1), (-near, 1), (far, 2), (-far, 2)):
-        loaded = model(SmallBall())
+        loaded = model(SizedBall(5.0))
         clicks = np.array([[20, 24, 28], [20, 24, 28]])
         clicks[1, axis] += apart
         prompts = [Prompt(label="tumour", points=(tuple(map(float, click[::-1])),)) for click in clicks]
@@ -212,6 +215,16 @@ def test_clicks_within_a_quarter_of_the_patch_share_its_encoding(axis: int, near
         assert loaded.network.network.encodings == encodings
         for click, mask in zip(clicks, masks, strict=True):
             assert np.argwhere(mask).mean(0) == pytest.approx(click)
+
+
+def test_mask_that_a_shared_window_cuts_gets_a_window_of_its_own() -> None:
+    """The window around the first click ends behind voxel 35 of x; the second one's ball goes on to voxel 38."""
+    clicks = [(20, 24, 20), (27, 24, 20)]
+    prompts = [Prompt(label="tumour", points=(click,)) for click in clicks]
+    masks = nnunetv2_promise.segment(model(SizedBall(12.0)), image(), SPACING_ZYX_MM[::-1], prompts)
+    for click, mask in zip(clicks, masks, strict=True):
+        assert mask[ball(click) < 12 - 1.8].all()
+        assert not mask[ball(click) > 12 + 1.8].any()
 
 
 def test_far_clicks_on_one_object_get_windows_of_their_own() -> None:
@@ -360,44 +373,3 @@ def test_probability_is_the_mean_over_the_mask(caplog: pytest.LogCaptureFixture)
     scan[0, 18:22, 22:26, 26:28], scan[0, 18:22, 22:26, 28:30] = 20, 40
     (found,) = segment_case(model(Half()), scan, PROPERTIES, [voxel_prompt((20, 24, 28))]).objects
     assert found.mean_probability == pytest.approx((1 / (1 + np.exp(-2)) + 1 / (1 + np.exp(-4))) / 2)
-
-
-def test_fold_that_did_not_look_has_no_vote() -> None:
-    manager = PlansManager(plans([0, 1, 2]))
-    weights = [{"network.weight": torch.tensor([value])} for value in (1.0, 1.0, -1.0)]
-    made = PromptedModel(
-        PromptedNetwork(Half(), patch_size=(8, 8, 8), heads=3),
-        weights,
-        manager,
-        manager.get_configuration("3d_fullres"),
-        DATASET,
-    )
-    window = np.full((1, 8, 8, 32), -1, np.float32)
-    window[0, 2:6, 2:6, 4:28] = 1
-    ((logit, _),) = made.answer(window, [WindowPrompt(1, [(4, 4, 16)])])
-    # Two folds grow along the whole object; the third stays in its first patch and must not veto what is beyond.
-    assert (logit[2:6, 2:6, 4:28] > 0).all()
-    assert logit[3, 3, 25] == pytest.approx(10)
-
-
-def test_two_folds_vote_alike() -> None:
-    manager = PlansManager(plans([0, 1, 2]))
-    made = PromptedModel(
-        PromptedNetwork(Half(), patch_size=(8, 8, 8), heads=3),
-        [{"network.weight": torch.tensor([value])} for value in (1.0, 2.0)],
-        manager,
-        manager.get_configuration("3d_fullres"),
-        DATASET,
-    )
-    ((logit, _),) = made.answer(np.ones((1, 8, 8, 8), np.float32), [WindowPrompt(1, [(4, 4, 4)])])
-    np.testing.assert_allclose(logit, (10 + 20) / 2)
-
-
-@pytest.mark.parametrize(("labels", "expected"), [(1, None), (3, [1])])
-def test_only_a_network_of_several_labels_is_told_which_one(labels: int, expected: list[int] | None) -> None:
-    network = EncodingBall()
-    network.labels = labels
-    prompt = PromptedNetwork(network, patch_size=PATCH, heads=4).label_prompt(2, torch.device("cpu"))
-    assert {name: value.tolist() for name, value in prompt.items()} == (
-        {} if expected is None else {"label_index": expected}
-    )
