@@ -96,7 +96,8 @@ def summarize(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, float | int
 
     Returns:
         Label -> metric -> ``mean``, ``std`` (of the population, divided by n) and ``n``, over the cases in which the
-        metric is defined. The key ``"all labels"`` is over all cases and labels together.
+        metric is defined. The key ``"all labels"`` is over all cases and labels together, where there
+        are several labels.
     """
     groups = {str(label): rows for label, rows in scores.groupby("label", sort=False)}
     if len(groups) > 1:
