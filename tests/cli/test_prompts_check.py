@@ -96,6 +96,16 @@ def test_check_damaged_image_is_a_problem(dataset: Path) -> None:
     assert "a_0000.nii.gz cannot be read" in problem
 
 
+def test_check_draws_the_first_channel(dataset: Path) -> None:
+    path = prompt_file(dataset, {"b": [Prompt(1, (INSIDE,))]})
+    (before,) = check_prompts(path, dataset / "images", output=dataset / "one_channel").pictures
+    for case in "abc":
+        first = sitk.ReadImage(str(dataset / "images" / f"{case}_0000.nii.gz"))
+        sitk.WriteImage(first * 0, str(dataset / "images" / f"{case}_0001.nii.gz"))
+    (after,) = check_prompts(path, dataset / "images", output=dataset / "two_channels").pictures
+    assert after.read_bytes() == before.read_bytes()
+
+
 def test_check_goes_through_all_damaged_channels(dataset: Path) -> None:
     """Voxels cut off behind a sound header, in a second channel and in two cases; with pictures asked for."""
     for name in ("a_0001", "b_0000"):

@@ -36,7 +36,7 @@ def test_require_cases_names_a_channel_number_in_label_names(tmp_path: Path) -> 
 
 def test_find_images_takes_numbers_from_0000_on_for_cases_where_cases_are_named_so(tmp_path: Path) -> None:
     folder = touch(tmp_path / "images", "hippo_0000.nii.gz", "hippo_0001.nii.gz", "._hippo_0000.nii.gz")
-    assert list(find_images(folder)) == ["hippo"]
+    assert find_images(folder) == {"hippo": folder / "hippo_0000.nii.gz"}
     assert list(find_images(folder, cases=["hippo"])) == ["hippo"]
     assert list(find_images(folder, cases=["hippo_0000", "hippo_0001"])) == ["hippo_0000", "hippo_0001"]
 
