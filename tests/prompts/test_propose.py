@@ -129,6 +129,13 @@ def test_nothing_found_gives_an_empty_case(folder: Path) -> None:
     assert propose(folder).cases == {"a": ()}
 
 
+def test_region_of_one_label_is_that_label(folder: Path) -> None:
+    expected = propose(folder).cases
+    labels = {"background": 0, "organ": [1], "tumour": [2]}
+    (folder / "masks" / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert propose(folder).cases == expected
+
+
 def test_bad_input_gives_one_sentence(folder: Path) -> None:
     np.savez_compressed(folder / "masks" / "a.npz", probabilities=np.zeros((3, 2, 2, 2)))
     with pytest.raises(UserError, match=r"a.npz holds an array of \(3, 2, 2, 2\), which does not fit"):

@@ -123,9 +123,14 @@ def test_simulate_without_such_a_voxel_is_an_error_that_names_the_object(
     assert not skipped_file(dataset / "prompts.json").exists()
 
 
-def test_simulate_skips_whole_cases_and_says_so(dataset: Path, capsys: pytest.CaptureFixture) -> None:
+def test_simulate_skips_whole_cases_and_says_so(
+    dataset: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
     options = ("--where", "outside", "--distance_mm", "6", "--skip_impossible")
     assert main(command(dataset, *options)) == 0
+    (said,) = caplog.messages
+    assert said.startswith("No prompt: ")
+    assert "case 'b', object 1 ('organ'): no voxel outside" in said
     cases = load_prompt_file(dataset / "prompts.json").cases
     assert [len(cases[case]) for case in "abc"] == [3, 0, 0]
     skipped = skipped_cases(dataset / "prompts.json")
