@@ -302,6 +302,13 @@ def test_restrict_bad_input_names_the_file(spoil: Callable[[Path], None], expect
     assert not (folder / "kept" / "b.nii.gz").exists()
 
 
+def test_restrict_looks_at_every_click_before_it_writes(folder: Path) -> None:
+    clicks = {"a": [Prompt("organ", ((20.0, 4.0, 2.0),))], "b": [Prompt("organ", ((0.0, 0.0, 6.0),))]}
+    with pytest.raises(UserError, match="case 'b', object 1, point 1"):
+        restrict(folder, {case: (three_bars(), prompts) for case, prompts in clicks.items()})
+    assert not (folder / "kept" / "a.nii.gz").exists()
+
+
 def test_restrict_by_hand_takes_four_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``python -m nnunetv2_promise.benchmark.nearest`` does it; what comes after the paths is not read."""
     sitk.WriteImage(to_image(three_bars()), str(folder / "predicted" / "a.nii.gz"))

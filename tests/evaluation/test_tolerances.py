@@ -14,6 +14,7 @@ from nnunetv2_promise.cli.evaluate import main
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.metrics import dice, hausdorff_distance_95, normalized_surface_dice
 from nnunetv2_promise.evaluation.tolerances import (
+    LARGEST_SHARE,
     in_words,
     median_diameters_mm,
     split_tolerances,
@@ -73,6 +74,9 @@ def test_a_six_millimetre_cube_beside_the_truth_has_dice_0_and_a_high_nsd_at_5_m
     (sentence,) = warnings_of(scores, {"cube": 5.0})
     assert "label cube, 5 mm, exceeds a third of the median diameter of its objects (7.4 mm)" in sentence
     assert warnings_of(scores, {"cube": 2.0}) == []
+    third = median_diameters_mm(scores)["cube"] * LARGEST_SHARE
+    assert warnings_of(scores, {"cube": third}) == []
+    assert len(warnings_of(scores, {"cube": third + 1e-9})) == 1
 
 
 def test_command_scores_each_label_with_its_tolerance_and_warns(

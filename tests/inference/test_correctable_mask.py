@@ -90,6 +90,28 @@ def test_click_in_a_known_patch_is_told_all_clicks_and_the_mask_and_encodes_noth
     assert mask.expected_dice == 0.5
 
 
+@pytest.mark.parametrize(("second", "in_patch"), [(16, 0), (23, 7)])
+def test_click_at_the_edge_of_a_known_patch_encodes_nothing_if_nothing_changes_there(
+    second: int, in_patch: int
+) -> None:
+    """The patch has the voxels 16 to 23; the mask 18 to 22, of which a negative click takes the outer ones."""
+    mask, network = started()
+    mask.click([(4, 4, 20)], positive=True)
+    mask.click([(4, 4, second)], positive=False)
+    assert mask.patches.encodings == 1
+    assert network.seen[-1]["coords"] == [[4, 4, 4], [4, 4, in_patch]]
+    np.testing.assert_array_equal(mask.mask, cube(4, 4, 20) & ~cube(4, 4, second))
+
+
+@pytest.mark.parametrize("second", [16, 23])
+def test_click_at_the_edge_of_a_known_patch_gets_its_own_if_the_mask_grows_there(second: int) -> None:
+    mask, _ = started()
+    mask.click([(4, 4, 20)], positive=True)
+    mask.click([(4, 4, second)], positive=True)
+    assert mask.patches.encodings == 2
+    np.testing.assert_array_equal(mask.mask, cube(4, 4, 20) | cube(4, 4, second))
+
+
 def test_click_elsewhere_gets_a_patch_of_its_own_and_leaves_the_rest() -> None:
     mask, network = started()
     mask.click([(4, 4, 20)], positive=True)

@@ -176,6 +176,7 @@ def test_previous_masks_that_do_not_fit_are_one_sentence() -> None:
         (model(), click, [mask], "click 1 has a previous mask, but this model takes points and scribbles only"),
         (model(CorrectingBall()), click, [mask[1:]], "must share one grid"),
         (model(CorrectingBall()), click, [], "one for each object"),
+        (model(CorrectingBall()), click, [mask, mask], "has 2 entries and clicks 1; give one for each object"),
         (model(CorrectingBall()), Prompt(1, ((5, 5, 5),), previous_mask="m.nii.gz"), None, "as previous_masks="),
         (model(CorrectingBall()), Prompt(1, box=(1, 1, 1, 4, 4, 4)), None, "click 1 has a box"),
     ):
@@ -251,6 +252,16 @@ def test_clicks_that_correct_do_not_share_a_window(corrected: int) -> None:
             outside = np.maximum(outside, RADIUS_MM - ball(wrong))
         assert mask[outside < -1.8].all()
         assert not mask[outside > 1.8].any()
+
+
+def test_places_alone_are_clicks_where_there_is_one_label() -> None:
+    made = model()
+    made.dataset_json = DATASET | {"labels": {"background": 0, "tumour": 1}}
+    place = (14, 14, 14)
+    (short,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [place])
+    (long,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [Prompt(label="tumour", points=(place,))])
+    assert short.any()
+    np.testing.assert_array_equal(short, long)
 
 
 def test_wrong_arrays_and_clicks_are_one_sentence() -> None:

@@ -44,6 +44,7 @@ def test_click_schedule_draws_one_to_three_clicks_and_both_densities():
     drawn = [ClickSchedule(several_share=0.5).draw(rng) for _ in range(200)]
     assert {number for number, _ in drawn} == {1, 2, 3}
     assert {density for _, density in drawn} == set(DENSITIES)
+    assert {number for number, _ in (ClickSchedule(several_share=1).draw(rng) for _ in range(50))} == {2, 3}
     assert {number for number, _ in (ClickSchedule(several_share=0).draw(rng) for _ in range(50))} == {1}
 
 
