@@ -272,9 +272,10 @@ def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
         ((image()[None][:0], (1, 1, 1), [click]), "with 1 channel"),
         ((image() * np.nan, (1, 1, 1), [click]), "NaN"),
         ((image(), (1, 1, 0), [click]), "three positive numbers"),
+        ((image(), (1, 1, 1, 1), [click]), "three positive numbers"),
         ((image(), (1, 1, 1), [(5, 5, 5)]), "several labels"),
         ((image(), (1, 1, 1), [Prompt(label="liver", points=((5, 5, 5),))]), "is not a foreground label"),
-        ((image(), (1, 1, 1), [Prompt(label=1, points=((5, 5, 40),))]), "lies outside"),
+        ((image(), (1, 1, 1), [Prompt(label=1, points=((5, 5, 40),))]), r"outside of the image of \(56, 48, 40\)"),
     ):
         with pytest.raises(UserError, match=sentence):
             nnunetv2_promise.segment(loaded, *arguments)

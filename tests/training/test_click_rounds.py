@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunetv2_promise.training.click_rounds import DENSITIES, ClickSchedule, backward_rounds
+from nnunetv2_promise.training.click_rounds import DENSITIES, ClickSchedule, average_gradients, backward_rounds
 
 
 def test_backward_rounds_equals_the_backward_pass_of_the_sum():
@@ -49,5 +49,17 @@ def test_click_schedule_draws_one_to_three_clicks_and_both_densities():
 
 
 def test_a_training_step_has_three_rounds_unless_told_otherwise():
-    """The documented schedule: three rounds of clicks, three of four steps from the automatic mask."""
-    assert (ClickSchedule().rounds, ClickSchedule().mask_share) == (3, 0.75)
+    """The documented schedule: half of the rounds add several clicks, three of four steps start from a mask."""
+    assert ClickSchedule() == ClickSchedule(rounds=3, several_share=0.5, mask_share=0.75)
+
+
+def test_average_gradients_gives_the_mean_of_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process has a gradient of 3 everywhere."""
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda together: together.add_(3))
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in ((2,), (1, 3), (4,))]
+    parameters[0].grad, parameters[2].grad = torch.tensor([1.0, -1.0]), torch.tensor([5.0, 0.0, 2.0, 1.0])
+    average_gradients(parameters)
+    assert parameters[0].grad.tolist() == [2, 1]
+    assert parameters[1].grad is None
+    assert parameters[2].grad.tolist() == [4, 1.5, 2.5, 2]
