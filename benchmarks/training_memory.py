@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from network import machine
@@ -104,7 +105,7 @@ def row(case: Case, dtype: str) -> str:
     return "| " + " | ".join(str(part) for part in parts) + " |"
 
 
-def architecture(case: Case) -> dict:
+def architecture(case: Case) -> dict[str, Any]:
     """The planner's ``arch_kwargs``."""
     return TINY_ARCHITECTURE if case.encoder == "tiny" else {**PAPER_ARCHITECTURE, "encoder": case.encoder}
 
@@ -121,7 +122,7 @@ def planned_gib(case: Case) -> float:
 
 
 def measure(case: Case, dtype: str) -> dict[str, float]:
-    """GiB that the process takes from the card at most, and the part of it that tensors fill."""
+    """GiB that the process takes from the card at most, the part of it that tensors fill, and seconds of a step."""
     torch.manual_seed(0)
     network = ProMISe(**architecture(case), patch_size=(case.patch,) * 3, activation_checkpointing=case.checkpointing)
     if case.encoder != "tiny":

@@ -71,7 +71,7 @@ class UXBlock(nn.Module):
         return features + self.scale * self._reduce(branch)
 
     def _reduce(self, branch: Tensor) -> Tensor:
-        """The grouped convolution as the weighted sum that it is: on a GPU cuDNN works group by group.
+        """The grouped convolution as the weighted sum that it is, so that no GPU kernel works group by group.
 
         (B, 4 C, D, H, W) to (B, C, D, H, W).
         """

@@ -36,7 +36,9 @@ class ErrorClicks(NamedTuple):
         return ErrorClicks(*(torch.cat(pair, dim=1) for pair in zip(self, newer, strict=True)))
 
 
-def click_probabilities(error: NDArray[np.bool_], voxel: tuple[int, ...], density: Density) -> NDArray[np.float64]:
+def click_probabilities(
+    error: NDArray[np.bool_], voxel: tuple[int, ...], density: Density
+) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
     """How likely a click falls on each voxel of one error region.
 
     Args:
@@ -46,29 +48,16 @@ def click_probabilities(error: NDArray[np.bool_], voxel: tuple[int, ...], densit
             nearest voxel outside of the region.
 
     Returns:
-        (D, H, W) float64, 0 outside of the region, sum 1.
+        The smallest box around the region, and the probabilities in it: 0 outside of the region, sum 1.
     """
-    box, inside = _region(error, voxel)
-    weights = np.zeros(error.shape)
-    weights[box] = _probabilities(inside, density)
-    return weights
-
-
-def _region(error: NDArray[np.bool_], voxel: tuple[int, ...]) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
-    """The smallest box around the region of a voxel, and the region within it."""
     numbered = cc3d.connected_components(error, connectivity=26)  # five times as fast as scipy's on a patch of 128^3
     region = numbered == numbered[voxel]
     (box,) = ndimage.find_objects(region.view(np.uint8))
-    return box, region[box]
-
-
-def _probabilities(inside: NDArray[np.bool_], density: Density) -> NDArray[np.float64]:
-    """As ``click_probabilities``, in the region's box."""
-    weights = inside.astype(float)
+    weights = region[box].astype(float)
     if density == "central":
-        depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1, 1:-1]
+        depth = ndimage.distance_transform_edt(np.pad(region[box], 1))[1:-1, 1:-1, 1:-1]
         weights = (depth / depth.max()) ** CENTRAL_EXPONENT
-    return weights / weights.sum()
+    return box, weights / weights.sum()
 
 
 def draw_error_click(
@@ -90,11 +79,13 @@ def draw_error_click(
     # A voxel drawn uniformly lies in a region with a probability proportional to the region's size.
     drawn = tuple(int(place) for place in np.unravel_index(int(rng.choice(flat)), error.shape))
     if density == "central":
-        box, inside = _region(error, drawn)
-        probabilities = _probabilities(inside, density).ravel()
+        box, probabilities = click_probabilities(error, drawn, density)
         places = np.flatnonzero(probabilities)
-        chosen = np.unravel_index(int(rng.choice(places, p=probabilities[places])), inside.shape)
-        drawn = tuple(int(place) + edge.start for place, edge in zip(chosen, box, strict=True))
+        chosen = int(rng.choice(places, p=probabilities.ravel()[places]))
+        drawn = tuple(
+            int(place) + edge.start
+            for place, edge in zip(np.unravel_index(chosen, probabilities.shape), box, strict=True)
+        )
     z, y, x = (int(index) for index in drawn)
     return z, y, x
 

@@ -7,11 +7,19 @@ import torch
 from nnunetv2_promise.training.error_clicks import ErrorClicks, click_probabilities, draw_error_click, error_clicks
 
 
+def probabilities_on(error: np.ndarray, voxel: tuple[int, ...], density: str) -> np.ndarray:
+    """On the grid of the errors."""
+    box, probabilities = click_probabilities(error, voxel, density)
+    weights = np.zeros(error.shape)
+    weights[box] = probabilities
+    return weights
+
+
 def test_click_probabilities_uniform_covers_the_region_of_the_voxel_alone() -> None:
     error = np.zeros((3, 4, 8), bool)
     error[0, 0, 0] = error[1, 1, 1] = True  # they touch by a corner: one region
     error[2, 3, 6] = True
-    weights = click_probabilities(error, (1, 1, 1), "uniform")
+    weights = probabilities_on(error, (1, 1, 1), "uniform")
     assert weights[0, 0, 0] == weights[1, 1, 1] == 0.5
     assert weights.sum() == 1
 
@@ -20,7 +28,7 @@ def test_click_probabilities_central_follows_the_eighth_power_of_depth() -> None
     """A row of 5 x 5 x 5 voxels: depths 1 (98 voxels), 2 (26) and 3 (1)."""
     error = np.zeros((7, 7, 7), bool)
     error[1:6, 1:6, 1:6] = True
-    weights = click_probabilities(error, (1, 1, 1), "central")
+    weights = probabilities_on(error, (1, 1, 1), "central")
     total = 98 + 26 * 2**8 + 3**8
     assert weights[3, 3, 3] == pytest.approx(3**8 / total)
     assert weights[2, 3, 3] == pytest.approx(2**8 / total)
@@ -29,7 +37,7 @@ def test_click_probabilities_central_follows_the_eighth_power_of_depth() -> None
 
 
 def test_click_probabilities_count_the_border_of_the_patch_as_outside() -> None:
-    weights = click_probabilities(np.ones((3, 3, 3), bool), (0, 0, 0), "central")
+    weights = probabilities_on(np.ones((3, 3, 3), bool), (0, 0, 0), "central")
     assert weights.argmax() == 13
     assert weights[1, 1, 1] == pytest.approx(2**8 / (26 + 2**8))
 
@@ -49,7 +57,7 @@ def test_draw_error_click_chooses_regions_by_their_size(density: str) -> None:
 def test_draw_error_click_central_follows_its_probabilities() -> None:
     error = np.zeros((1, 7, 40), bool)
     error[0, :, 2:13] = True
-    expected = click_probabilities(np.pad(error, ((1, 1), (0, 0), (0, 0))), (1, 0, 2), "central")[1]
+    expected = probabilities_on(np.pad(error, ((1, 1), (0, 0), (0, 0))), (1, 0, 2), "central")[1]
     padded = np.pad(error, ((1, 1), (0, 0), (0, 0)))
     rng = np.random.default_rng(1)
     found = np.zeros(padded.shape)
