@@ -67,7 +67,7 @@ TESTS = {
     "inference/correction_code": ["inference/test_correction_code.py"],
     "inference/correction_window": ["inference/test_correction_window.py"],
     "inference/correctable_mask": ["inference/test_correctable_mask.py"],
-    "inference/growth": ["inference/test_placement.py"],
+    "inference/growth": ["inference/test_growth.py"],
     "inference/image_grids": ["inference/test_image_grids.py"],
     "inference/interactions": ["inference/test_interactions.py"],
     "inference/mirroring": ["inference/test_mirroring.py"],

@@ -1,14 +1,13 @@
-"""Windows around prompts: geometry, the prompt channel, votes, growth."""
+"""Windows around prompts: geometry, the prompt channel, votes, and the label map that they make."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
@@ -16,10 +15,11 @@ from nnunetv2.preprocessing.resampling.default_resampling import resample_data_o
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference.composition import MaskComposition
 from nnunetv2_promise.inference.configuration import WindowResampling
-from nnunetv2_promise.inference.growth import MAX_PATCHES, grow, segment_window
+from nnunetv2_promise.inference.growth import segment_window
 from nnunetv2_promise.inference.placement import (
     Window,
     WindowLayout,
+    centre_inside,
     crop_box,
     group_points,
     move_inside,
@@ -41,6 +41,13 @@ def test_to_resampled_follows_nnunets_resampling() -> None:
     assert np.abs(np.array(np.unravel_index(resampled[0].argmax(), shape)) - expected).max() <= 0.5
 
 
+def test_voxels_are_mapped_edge_to_edge() -> None:
+    """Six voxels become 18, nine become three, four become six: a voxel's middle lies half a voxel behind its edge."""
+    points = np.array([[12.0, 24.0, 30.0], [9.5, 19.5, 33.5]])
+    expected = [[2.5 * 3 - 0.5, 4.5 / 3 - 0.5, 0.5 * 1.5 - 0.5], [-0.5, -0.5, 5.5]]
+    np.testing.assert_allclose(to_resampled(points, ((10, 16), (20, 29), (30, 34)), (18, 3, 6)), expected)
+
+
 @given(
     st.tuples(*[st.floats(0, 39) for _ in range(3)]),
     st.tuples(*[st.floats(3, 60) for _ in range(3)]),
@@ -59,6 +66,7 @@ def test_place_window_puts_the_click_where_training_does() -> None:
     assert place_window(np.array([[10.0, 20.0, 30.0]]), (8, 9, 10)) == (6, 16, 25)
     # nnU-Net: bbox_lbs = selected_voxel - patch_size // 2
     assert place_window(np.array([[0.0, 0.0, 0.0], [10.0, 4.0, 2.0]]), (4, 4, 4)) == (3, 0, -1)
+    assert place_window(np.array([[0, 2, 4], [3, 7, 5]]), (4, 4, 5)) == (2 - 2, 5 - 2, 5 - 2)  # half voxels round up
 
 
 def test_group_points_splits_only_what_does_not_fit() -> None:
@@ -80,7 +88,8 @@ def test_nobody_votes_where_nothing_was_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "in_window", "in_array"), [(-2, (2, 4), (0, 2)), (3, (0, 2), (3, 5)), (7, (0, 0), (7, 7))]
+    ("start", "in_window", "in_array"),
+    [(-2, (2, 4), (0, 2)), (3, (0, 2), (3, 5)), (7, (0, 0), (7, 7)), (-6, (6, 6), (0, 0))],
 )
 def test_overlap(start: int, in_window: tuple[int, int], in_array: tuple[int, int]) -> None:
     window, array = overlap([start], [4], [5])
@@ -101,6 +110,8 @@ def test_layout_survives_pickling_as_a_tuple() -> None:
     assert tuple(layout) == (7, 6, 9)
     assert layout.region == ((2, 9), (0, 6), (0, 9))
     assert layout.windows == tuple(windows)
+    assert layout.place(windows[0]) == (slice(0, 3), slice(0, 4), slice(3, 9))
+    assert layout.place(windows[1]) == (slice(2, 7), slice(1, 6), slice(0, 4))
     assert tuple(WindowLayout.around([])) == (1, 1, 1)
 
 
@@ -114,8 +125,8 @@ def test_prompt_channel_round_trip(number: int, label_head: int, points: list[tu
 
 def test_a_voxel_tells_up_to_255_clicks_on_it() -> None:
     """Every click adds 1/256 to what says window 1, label 2 of 6; one more would say label 3."""
-    for clicks, told in ((1, 1), (255, 255), (256, 255), (300, 255)):
-        channel = encode_channel((1, 1, 2), 1, 2, 6, np.zeros((clicks, 3)))
+    for clicks, told, window in ((1, 1, 1), (255, 255, 3), (256, 255, 5), (300, 255, 1)):  # odd ones say the same
+        channel = encode_channel((1, 1, 2), window, 2, 6, np.zeros((clicks, 3)))
         assert channel.tolist() == [[[9 + told / 256, 9]]]
         head, decoded = decode_channel(torch.from_numpy(channel), 6)
         assert (head, decoded.tolist()) == (2, [[0, 0, 0]] * told)
@@ -124,8 +135,9 @@ def test_a_voxel_tells_up_to_255_clicks_on_it() -> None:
 def test_tiles_that_straddle_windows_are_no_prompt() -> None:
     first = encode_channel((4, 3, 3), 0, 1, 2, np.array([[1, 1, 1]]))
     second = encode_channel((4, 3, 3), 1, 1, 2, np.array([[2, 1, 1]]))
-    canvas = torch.from_numpy(np.concatenate([first, second]))
+    canvas = torch.from_numpy(np.concatenate([first, second, first]))
     assert decode_channel(canvas[2:6], 2) is None
+    assert decode_channel(canvas[6:10], 2) is None
     assert decode_channel(canvas[:4], 2) is not None
     assert decode_channel(torch.zeros(4, 3, 3), 2) is None
 
@@ -215,6 +227,15 @@ def test_of_equally_probable_labels_the_first_one_counts() -> None:
         MaskComposition((2, 2, 2), 3).probabilities()
 
 
+def test_a_less_probable_label_takes_no_voxel_that_another_one_holds() -> None:
+    for weaker, stronger in ((1, 2), (2, 1)):
+        composed = MaskComposition((1, 1, 1), 3)
+        for head, logit in ((weaker, 0.5), (stronger, 0.75), (weaker, 0.25), (weaker, 0.5)):
+            composed.add(head, (slice(None),) * 3, np.full((1, 1, 1), logit, np.float32))
+        assert composed.labels.item() == stronger
+        assert composed.best.item() == 0.75
+
+
 @pytest.mark.parametrize(("heads", "dtype"), [(256, np.uint8), (257, np.uint16)])
 def test_label_maps_take_one_byte_as_long_as_labels_fit(heads: int, dtype: type) -> None:
     composed = MaskComposition((1, 1, 1), heads)
@@ -225,145 +246,6 @@ def test_label_maps_take_one_byte_as_long_as_labels_fit(heads: int, dtype: type)
 
 def test_no_windows_give_background() -> None:
     assert compose(np.zeros((2, 8, 8, 8)), [], 2).labels.max() == 0
-
-
-class SeesBall(torch.nn.Module):
-    """Foreground where the image is bright, but only in the part connected to a prompted patch: the patch itself."""
-
-    calls = 0
-
-    def forward(self, image: torch.Tensor, points: torch.Tensor, **prompt: torch.Tensor) -> torch.Tensor:
-        type(self).calls += 1
-        assert (points >= 0).all()
-        assert (points < torch.tensor(image.shape[2:])).all()
-        assert image[0, 0][tuple(points[0].T)].gt(0).all(), "a patch was prompted off the object"
-        foreground = image[:, :1]
-        return torch.cat([-foreground, foreground], 1)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.tuples(*[st.integers(12, 27) for _ in range(3)]), st.tuples(*[st.integers(4, 13) for _ in range(3)]))
-def test_growth_covers_objects_larger_than_a_patch(centre: tuple[int, ...], radii: tuple[int, ...]) -> None:
-    grid = np.indices((40, 40, 40))
-    ball = sum(((grid[i] - centre[i]) / radii[i]) ** 2 for i in range(3)) <= 1
-    image = torch.from_numpy(np.where(ball, 1.0, -1.0).astype(np.float32))[None]
-    if not ball[20, 20, 20]:
-        return
-    SeesBall.calls = 0
-    logit = segment_window(SeesBall(), image, torch.tensor([[20, 20, 20]]), (16, 16, 16))
-    covered = logit.numpy() > 0
-    assert not (covered & ~ball).any()
-    assert (covered == ball).mean() > 0.999
-    assert SeesBall.calls <= 27
-
-
-def test_small_objects_need_one_patch_and_the_rest_is_background() -> None:
-    image = torch.full((1, 24, 24, 24), -1.0)
-    image[0, 10:14, 10:14, 10:14] = 1
-    SeesBall.calls = 0
-    logit = segment_window(SeesBall(), image, torch.tensor([[12, 12, 12]]), (16, 16, 16))
-    assert SeesBall.calls == 1
-    assert logit[:4].isnan().all()
-
-
-def test_far_clicks_get_their_own_patches() -> None:
-    image = torch.full((1, 40, 40, 40), -1.0)
-    image[0, 2:5, 2:5, 2:5] = 1
-    image[0, 35:38, 35:38, 35:38] = 1
-    logit = segment_window(SeesBall(), image, torch.tensor([[3, 3, 3], [36, 36, 36]]), (16, 16, 16))
-    assert torch.equal(logit > 0, image[0] > 0)
-
-
-def recorded(answer_of: Callable[[tuple[int, ...]], float]) -> tuple[list, Callable[..., torch.Tensor]]:
-    """A network on patches of 4 x 4 x 4 whose logit is the same in all of a patch, and what it is asked."""
-    asked: list[tuple[tuple[int, ...], torch.Tensor]] = []
-
-    def answer(start: tuple[int, ...], clicks: torch.Tensor) -> torch.Tensor:
-        asked.append((start, clicks))
-        logit = torch.full((4, 4, 4), answer_of(start))
-        return torch.stack([torch.full_like(logit, 0.5), logit + 0.5])
-
-    return asked, answer
-
-
-def test_growth_goes_half_a_patch_further_on_with_clicks_on_the_mask() -> None:
-    asked, answer = recorded(lambda start: 1.0 + start[2])
-    logit = grow(answer, torch.tensor([[1, 2, 6]]), (4, 4, 12), (4, 4, 4))
-    assert [start for start, _ in asked] == [(0, 0, 4), (0, 0, 2), (0, 0, 6), (0, 0, 0), (0, 0, 8)]
-    assert asked[0][1].tolist() == [[1, 2, 2]]
-    # Voxels of the mask that both patches hold, ten of 32 from the first to the last: in the new patch's coordinates.
-    below, above = asked[1][1], asked[2][1]
-    assert (len(below), len(above)) == (10, 10)
-    assert (below[0].tolist(), below[-1].tolist()) == ([0, 0, 2], [3, 3, 3])
-    assert (above[0].tolist(), above[-1].tolist()) == ([0, 0, 0], [3, 3, 1])
-    # Patches start at 0, 2, ... 8 and say 1, 3, ... 9; where two overlap, their mean counts.
-    assert logit[0, 0].tolist() == [1, 1, 2, 2, 4, 4, 6, 6, 8, 8, 9, 9]
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_growth_looks_behind_both_faces_of_each_axis(axis: int) -> None:
-    """A window of unequal lengths; the object is a bar along one axis, so that no other patch is needed."""
-    size = [8, 10, 12]
-    bar = torch.full(size, -1.0)
-    where = [slice(4, 5), slice(5, 6), slice(6, 7)]
-    where[axis] = slice(None)
-    bar[tuple(where)] = 1.0
-    starts = []
-
-    def answer(start: tuple[int, ...], clicks: torch.Tensor) -> torch.Tensor:
-        starts.append(start)
-        patch = bar[tuple(slice(s, s + 4) for s in start)]
-        assert (patch[tuple(clicks.T)] > 0).all()
-        return torch.stack([torch.zeros_like(patch), patch])
-
-    logit = grow(answer, torch.tensor([[4, 5, 6]]), size, (4, 4, 4))
-    assert torch.equal(logit > 0, bar > 0)
-    assert {start[axis] for start in starts} >= {0, size[axis] - 4}
-    others = [number for number in range(3) if number != axis]
-    assert {tuple(start[number] for number in others) for start in starts} == {
-        tuple(size[number] // 2 - 2 for number in others)
-    }
-
-
-@pytest.mark.parametrize(("foreground", "patches"), [(-1.0, 1), (0.0, 1), (0.25, 5), (2.0, 5)])
-def test_growth_starts_where_foreground_is_more_probable_than_background(foreground: float, patches: int) -> None:
-    asked, answer = recorded(lambda start: foreground)
-    grow(answer, torch.tensor([[1, 2, 6]]), (4, 4, 12), (4, 4, 4))
-    assert len(asked) == patches
-
-
-def test_growth_ends_after_so_many_patches() -> None:
-    asked, answer = recorded(lambda start: 1.0)
-    logit = grow(answer, torch.tensor([[1, 2, 80]]), (4, 4, 160), (4, 4, 4))
-    assert len(asked) == MAX_PATCHES == 27
-    assert logit.isnan().any()
-
-
-def test_clicks_outside_of_the_central_patch_get_patches_that_stay_in_the_window() -> None:
-    asked, answer = recorded(lambda start: -1.0)
-    points = torch.tensor([[0, 0, 6], [0, 0, 9], [0, 0, 10], [0, 0, 0], [3, 3, 13], [0, 0, 5]])
-    grow(answer, points, (4, 4, 14), (4, 4, 4))
-    assert [(start[2], clicks[:, 2].tolist()) for start, clicks in asked] == [
-        (5, [1, 0]), (7, [2, 3]), (0, [0]), (10, [3]),
-    ]  # fmt: skip
-    shorter = grow(answer, torch.tensor([[1, 2, 3]]), (4, 5, 7), (4, 4, 4))
-    assert asked[-1][0] == (0, 0, 1)
-    assert torch.equal(~shorter.isnan(), torch.nn.functional.pad(torch.ones(4, 4, 4), (1, 2, 0, 1)) > 0)
-
-
-@pytest.mark.parametrize(("x", "start"), [(6, 5), (8, 5), (5, 3), (9, 7), (1, 0), (13, 10)])
-def test_no_patch_is_central_where_clicks_lie_more_than_a_quarter_of_it_off_the_middle(x: int, start: int) -> None:
-    """The middle is voxel 7 of 14; a patch has four voxels."""
-    asked, answer = recorded(lambda place: -1.0)
-    grow(answer, torch.tensor([[2, 2, x]]), (4, 4, 14), (4, 4, 4))
-    assert [(place, clicks.tolist()) for place, clicks in asked] == [((0, 0, start), [[2, 2, x - start]])]
-
-
-@pytest.mark.parametrize(("clicks", "start"), [((1, 3), 0), ((3, 1), 1), ((13, 11), 10), ((11, 12), 9)])
-def test_of_clicks_off_the_middle_the_first_one_gets_the_patch(clicks: tuple[int, int], start: int) -> None:
-    asked, answer = recorded(lambda place: -1.0)
-    grow(answer, torch.tensor([[2, 2, x] for x in clicks]), (4, 4, 14), (4, 4, 4))
-    assert [(place[2], told[:, 2].tolist()) for place, told in asked] == [(start, [x - start for x in clicks])]
 
 
 @pytest.mark.parametrize(
@@ -379,3 +261,21 @@ def test_crop_box_holds_no_more_than_the_window_and_a_margin() -> None:
     """Voxels 4 to 11 are the window around the middle of voxel 8; four more on each side are for interpolation."""
     bounds = ((0, 99), (2, 99), (0, 14))
     assert crop_box(np.array([30.0, 8.0, 8.0]), np.array([8.0, 8.0, 8.0]), bounds) == ((22, 39), (2, 17), (0, 14))
+    odd = crop_box(np.array([30.5, 8.0, 8.0]), np.array([7.0, 8.0, 8.0]), ((0, 99), (3, 98), (0, 14)))
+    assert odd[0] == (31 - 4 - 4, 31 + 4 + 4)  # a window from 27.5 to 34.5, counted from voxels' edges
+
+
+def test_crop_box_beyond_the_scan_is_its_nearest_voxel() -> None:
+    bounds = ((0, 99), (2, 99), (0, 14))
+    assert crop_box(np.array([120.0, -20.0, 14.0]), np.array([8.0, 8.0, 8.0]), bounds) == ((98, 99), (2, 3), (6, 14))
+
+
+def test_a_centre_moves_no_further_than_to_where_its_window_lies_inside() -> None:
+    """The scan reaches from half a voxel before its first to half a voxel behind its last one."""
+    extent, bounds = np.array([8.0, 7.0, 5.0]), ((10, 16), (100, 124), (40, 60))
+    for centre, expected in (
+        ((3.0, 110.0, 50.0), (12.5, 110.0, 50.0)),  # six voxels are shorter than the window: their middle
+        ((50.0, 90.0, 70.0), (12.5, 99.5 + 3.5, 59.5 - 2.5)),
+        ((12.0, 130.0, 10.0), (12.5, 123.5 - 3.5, 39.5 + 2.5)),
+    ):
+        assert centre_inside(np.array(centre), extent, bounds).tolist() == list(expected)
