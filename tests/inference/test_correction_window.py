@@ -41,6 +41,8 @@ def corrected(mask: np.ndarray | None, *points: Sequence[float], positive: Seque
         ((4.6, 11, 13), True),  # nearest to the first voxel
         ((12.4, 11, 13), True),
         ((4.4, 15.6, 13), False),  # beyond two edges
+        ((19, 11, 13), False),  # and far beyond one
+        ((9, 11, 1), False),
     ],
 )
 def test_the_planned_window_is_used_where_it_holds_every_click(second: tuple[float, ...], fits: bool) -> None:
@@ -63,6 +65,13 @@ def test_negative_clicks_are_no_points_of_the_window_but_are_asked() -> None:
     assert asked is not None
     assert asked.window.points == ((4, 4, 4), (4, 5, 4))
     assert [step.positive for step in asked.corrections.interactions] == [True, False, True]
+
+
+def test_the_planned_window_lies_around_all_clicks_of_the_first_interaction() -> None:
+    prompt = VoxelPrompt(1, np.array([FIRST, (9, 11, 17), (9, 11, 14)], float), "object", at_once=(2, 1))
+    asked = cut_around_first(make_cutter(), prompt, SIZE)
+    assert asked is not None
+    assert [step.voxels for step in asked.corrections.interactions] == [[[4, 4, 2], [4, 4, 6]], [[4, 4, 3]]]
 
 
 @pytest.mark.parametrize(
@@ -91,11 +100,21 @@ def test_the_large_window_holds_clicks_and_mask_with_a_planned_window_around_eac
         assert (place <= np.array(asked.window.size) - 4).all()
 
 
-def test_the_large_window_counts_in_voxels_of_the_network() -> None:
+def test_an_empty_mask_asks_for_no_larger_window_but_is_told() -> None:
+    asked = cut_around_all(make_cutter(), corrected(mask_of(FIRST) & False, FIRST), SIZE)
+    assert asked.window.size == (8 + 2, 8 + 2, 8 + 2)
+    assert asked.corrections.previous_mask is not None
+    assert not asked.corrections.previous_mask.any()
+
+
+@pytest.mark.parametrize(
+    ("second", "apart"), [((10, 12, 12), (8, 4, 2)), ((10.2, 12.2, 12.2), (9, 5, 3)), ((6, 7.8, 8), (0, 1, 0))]
+)
+def test_the_large_window_counts_in_voxels_of_the_network(second: tuple[float, ...], apart: tuple[int, ...]) -> None:
     """Voxels of 2, 1 and 0.5 mm in a network of 1 mm: clicks 4 voxels apart are 8, 4 and 2 of the network's."""
     cutter = make_cutter(spacing=(2.0, 1.0, 0.5), resample=lambda data, shape, *_: np.zeros((1, *shape), np.float32))
-    asked = cut_around_all(cutter, clicks((6, 8, 8), (10, 12, 12)), SIZE)
-    assert asked.window.size == (8 + 8 + 2, 8 + 4 + 2, 8 + 2 + 2)
+    asked = cut_around_all(cutter, clicks((6, 8, 8), second), SIZE)
+    assert asked.window.size == tuple(8 + between + 2 for between in apart)
 
 
 def test_a_mask_in_the_zeros_around_the_scan_is_left_out() -> None:

@@ -70,6 +70,12 @@ def test_empty_mask_is_empty() -> None:
     assert not grid((6, 8, 8)).to_image(np.full((6, 8, 8), np.nan, np.float32), unseen=-30.0).any()
 
 
-def test_click_in_the_zeros_around_the_content_is_refused() -> None:
+@pytest.mark.parametrize(
+    "voxel", [(1, 3, 4), (2, 2, 4), (2, 3, 3), (8, 3, 4), (2, 11, 4), (2, 3, 12), (9, 3, 4), (0, 3, 4)]
+)
+def test_click_in_the_zeros_around_the_content_is_refused(voxel: tuple[int, ...]) -> None:
+    same, inside = grid((6, 8, 8)), (2, 3, 4)
+    assert same.holds(np.array([inside, (7, 10, 11)]))
+    assert not same.holds(np.array([inside, voxel]))
     with pytest.raises(UserError, match="zeros around the image's content"):
-        grid((6, 8, 8)).to_preprocessed(np.array([[1, 3, 4]]))
+        same.to_preprocessed(np.array([voxel]))

@@ -55,6 +55,7 @@ def test_a_window_that_ends_where_the_scan_does_cuts_nothing() -> None:
     everywhere = np.ones((5, 6, 7), bool)
     assert not cut_faces(window((0, 0, 0), (5, 6, 7)), everywhere).any()
     assert not cut_faces(window((-1, -2, -3), (4, 4, 4)), everywhere).any()
+    assert not cut_faces(window((-1, -1, -1), (3, 3, 3)), everywhere).any()
     assert cut_faces(window((0, 0, 0), (6, 7, 8)), everywhere).tolist() == [[False, True]] * 3
     assert cut_faces(window((1, 1, 1), (6, 7, 8)), everywhere).tolist() == [[True, False]] * 3
 
@@ -95,7 +96,10 @@ def test_a_mask_holds_its_clicks_if_it_holds_all_of_them() -> None:
     ("logit", "expected"),
     [
         (logits(), [EMPTY]),
+        (logits() / 2, [EMPTY]),
+        (logits() * 0, [EMPTY]),
         (logits((2, 2, 2)), []),
+        (logits((2, 2, 2)) / 2, []),
         (logits((3, 3, 3)), [MISSED]),
         (logits((2, 2, 2), (0, 2, 2)), [CUT]),
         (logits((0, 2, 2)), [MISSED, CUT]),

@@ -101,7 +101,8 @@ def test_clicks_beyond_a_windows_edge_are_moved_to_it() -> None:
 
 def test_padding_is_where_all_clicks_lie_in_zeros() -> None:
     data = np.zeros((1, 12, 14, 16), np.float32)
-    data[0, 2:6, 3:7, 4:8] = 5
+    data[0, 2:6, 3:7, 4:8] = -5  # as air in CT
+    data[0, 3:5, 4:6, 5:7] = 1
     for with_mask in (False, True):
         cutter = make_cutter(data, with_mask=with_mask)
         assert cutter.bounds == ((2, 6), (3, 7), (4, 8))
@@ -126,11 +127,18 @@ def test_window_is_cut_from_the_content_and_zero_beyond_it() -> None:
     assert cutter.bounds == ((0, 28), (3, 20), (0, 22))
     window, image = cutter.cut(np.array([[27.0, 3.0, 21.0]]), (6, 8, 4), label_head=3, name="object")
     assert (window.label_head, window.name, window.size) == (3, "object", (6, 8, 4))
+    assert not window.corrected
     assert window.points == ((3, 4, 2),)
     expected = np.zeros((6, 8, 4), np.float32)
     turned = data[0].transpose(2, 0, 1)
     expected[:4, 4:, :3] = turned[24:28, 3:7, 19:22]
     np.testing.assert_array_equal(image[0], expected)
+
+
+def test_a_window_lies_around_the_middle_of_its_clicks_half_voxels_round_up() -> None:
+    window, image = make_cutter().cut(np.array([[9.0, 11.0, 13.0], [10.0, 13.0, 16.0]]), (8, 8, 9), label_head=1)
+    assert window.points == ((3, 3, 2), (4, 5, 5))
+    np.testing.assert_array_equal(image[0], COUNTED[0, 6:14, 8:16, 11:20])
 
 
 def test_crop_is_resampled_from_the_scans_spacing_to_the_networks() -> None:
@@ -209,7 +217,9 @@ def test_a_scan_smaller_than_the_window_lies_in_its_middle() -> None:
 
 
 def test_windows_that_stay_inside_grow_no_larger_than_the_scan() -> None:
-    data = np.ones((1, 10, 30, 8), np.float32)
+    data = np.zeros((1, 14, 30, 13), np.float32)
+    data[:, 3:13, :, 5:] = 1  # zeros around the scan do not count as scan
     cut = np.array([True, True, False])
     assert make_cutter(data, promise={"placement": "inside"}).enlarged((8, 8, 8), cut).tolist() == [10, 12, 8]
     assert make_cutter(data).enlarged((8, 8, 8), cut).tolist() == [12, 12, 8]
+    assert make_cutter(data).enlarged((9, 7, 7), cut).tolist() == [13, 10, 7]
