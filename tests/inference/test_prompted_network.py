@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_correctable_mask import PATCH, REACH, Cubes
+from test_correctable_mask import BACKGROUND, PATCH, REACH, Cubes
 from torch import Tensor
 
 from nnunetv2_promise.inference.correction_code import Corrections, channels_for, encode_corrections
@@ -28,7 +28,7 @@ class CubesAndSpecks(Cubes):
 
     def decode(self, image: Tensor, coords: Tensor, **prompt: Any) -> Tensor:
         logits = super().decode(image, coords, **prompt)
-        logits[:, 1][image[:, 1] > 0] = 5.0
+        logits[:, 1][image[:, 1] > 0] = 2 * BACKGROUND
         return logits
 
 
