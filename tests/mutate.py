@@ -61,7 +61,7 @@ TESTS = {
     "prompts/scribbles": ["prompts/test_scribbles.py"],
     "prompts/simulate": ["prompts/test_misplaced.py", "prompts/test_simulate_misplaced.py", "cli/test_prompts.py"],
     "prompts/skipped": ["prompts/test_simulate_misplaced.py"],
-    "inference/case_segmentation": ["inference/test_segment.py"],
+    "inference/case_segmentation": ["inference/test_segment.py", "inference/test_case_segmentation.py"],
     "inference/clicked_component": ["inference/test_clicked_component.py"],
     "inference/composition": ["inference/test_placement.py"],
     "inference/correction_code": ["inference/test_correction_code.py"],
@@ -74,7 +74,11 @@ TESTS = {
     "inference/object_faults": ["inference/test_object_faults.py"],
     "inference/patch_memory": ["inference/test_correctable_mask.py"],
     "inference/placement": ["inference/test_placement.py", "inference/test_window_cutting.py"],
-    "inference/prompted_model": ["inference/test_segment.py", "inference/test_prompted_model.py"],
+    "inference/prompted_model": [
+        "inference/test_segment.py",
+        "inference/test_case_segmentation.py",
+        "inference/test_prompted_model.py",
+    ],
     "inference/prompted_network": [
         "inference/test_prompted_network.py",
         "inference/test_placement.py",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from test_case_segmentation import Half
 from test_prediction_geometry import DATASET, PATCH, BallNetwork, plans
-from test_segment import Half
 
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.inference import prompted_model

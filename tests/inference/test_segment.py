@@ -1,10 +1,12 @@
-"""Masks from arrays, and what is said of each object, with networks whose answer is known."""
+"""Masks from arrays: who shares a window, and what is refused, with networks whose answer is known."""
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,7 @@ from test_prediction_geometry import DATASET, PATCH, RADIUS_MM, SPACING_ZYX_MM, 
 
 import nnunetv2_promise
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.inference.case_prompts import VoxelPrompt
-from nnunetv2_promise.inference.case_segmentation import segment_case, segment_objects
+from nnunetv2_promise.inference import segment as segment_module
 from nnunetv2_promise.inference.prompted_model import PromptedModel
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
 from nnunetv2_promise.prompts.schema import Prompt
@@ -134,6 +135,16 @@ def test_corrected_mask_that_is_cut_gets_a_larger_window(kind: type[BallNetwork]
     assert not mask[distance > RADIUS_MM + 1.8].any()
 
 
+@pytest.mark.parametrize("kind", [BallNetwork, FaintBall])
+def test_corrected_mask_that_is_not_cut_keeps_its_window_and_its_encoding(kind: type[BallNetwork]) -> None:
+    made = model(CorrectingBall())
+    made.network.network.ball = kind()
+    clicks = ((28, 24, 20), (30, 24, 20))
+    (mask,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [Prompt(label="tumour", points=clicks)])
+    assert made.network.network.encodings == 1
+    assert mask[np.minimum(*map(ball, clicks)) < RADIUS_MM - 1.8].all()
+
+
 @pytest.mark.parametrize("mirror_axes", [(), (1, 2)])
 def test_previous_mask_is_corrected_and_kept_elsewhere(mirror_axes: tuple[int, ...]) -> None:
     """One part of the mask lies in the window around the click, the other one far away from it."""
@@ -162,19 +173,13 @@ def test_scribble_is_its_places_clicked_at_once() -> None:
     np.testing.assert_array_equal(plain, mask)
 
 
-def test_expected_dice_is_that_of_models_that_correct() -> None:
-    one, two = voxel_prompt((20, 24, 28)), VoxelPrompt(1, np.array([[20.0, 24, 28], [21, 24, 28]]))
-    found = segment_case(model(CorrectingBall()), image()[None], PROPERTIES, [one, two]).objects
-    assert [item.expected_dice for item in found] == [1, 1]
-    assert np.isnan(segment_case(model(), image()[None], PROPERTIES, [one]).objects[0].expected_dice)
-
-
 def test_previous_masks_that_do_not_fit_are_one_sentence() -> None:
     click = Prompt(label=1, points=((5, 5, 5),))
     mask = np.zeros(SHAPE, bool)
     for made, prompt, masks, sentence in (
         (model(), click, [mask], "click 1 has a previous mask, but this model takes points and scribbles only"),
         (model(CorrectingBall()), click, [mask[1:]], "must share one grid"),
+        (model(CorrectingBall()), click, [np.pad(mask, 1)], "must share one grid"),
         (model(CorrectingBall()), click, [], "one for each object"),
         (model(CorrectingBall()), click, [mask, mask], "has 2 entries and clicks 1; give one for each object"),
         (model(CorrectingBall()), Prompt(1, ((5, 5, 5),), previous_mask="m.nii.gz"), None, "as previous_masks="),
@@ -218,6 +223,36 @@ def test_clicks_within_a_quarter_of_the_patch_share_its_encoding(axis: int, near
             assert np.argwhere(mask).mean(0) == pytest.approx(click)
 
 
+@pytest.mark.parametrize(
+    ("axis", "edge_mm", "near", "far"), [(2, 1.0, (22, 37), (21, 38)), (1, 1.15, (18, 33), (17, 34))]
+)
+def test_clicks_share_an_encoding_around_the_middle_of_the_first_objects_clicks(
+    axis: int, edge_mm: float, near: tuple[int, int], far: tuple[int, int]
+) -> None:
+    """The middle lies between two voxels; a quarter of the patch has 8 voxels, or 7.6 where they are shorter."""
+    spacing = np.array(SPACING_ZYX_MM)
+    spacing[axis] = edge_mm
+    for place, encodings in ((near[0], 1), (near[1], 1), (far[0], 2), (far[1], 2)):
+        loaded = model(SizedBall(5.0))
+        clicks = np.array([[20, 24, 28]] * 3)
+        clicks[1, axis] += 3
+        clicks[2, axis] = place
+        first, second, other = map(tuple, clicks[:, ::-1].tolist())
+        prompts = [Prompt(label="tumour", points=(first, second)), Prompt(label="tumour", points=(other,))]
+        masks = nnunetv2_promise.segment(loaded, image(), spacing[::-1], prompts)
+        assert loaded.network.network.encodings == encodings
+        assert np.argwhere(masks[1]).mean(0) == pytest.approx(clicks[2], abs=0.5)  # voxels are resampled
+
+
+def test_single_clicks_share_an_encoding_of_a_model_that_corrects_as_well() -> None:
+    loaded = model(CorrectingBall())
+    prompts = [Prompt(label="tumour", points=((x, 24, 20),)) for x in (28, 30)]
+    masks = nnunetv2_promise.segment(loaded, image(), SPACING_ZYX_MM[::-1], prompts)
+    assert loaded.network.network.encodings == 1
+    for x, mask in zip((28, 30), masks, strict=True):
+        assert np.argwhere(mask).mean(0) == pytest.approx([20, 24, x])
+
+
 def test_mask_that_a_shared_window_cuts_gets_a_window_of_its_own() -> None:
     """The window around the first click ends behind voxel 35 of x; the second one's ball goes on to voxel 38."""
     clicks = [(20, 24, 20), (27, 24, 20)]
@@ -258,10 +293,50 @@ def test_places_alone_are_clicks_where_there_is_one_label() -> None:
     made = model()
     made.dataset_json = DATASET | {"labels": {"background": 0, "tumour": 1}}
     place = (14, 14, 14)
-    (short,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [place])
+    (short,) = nnunetv2_promise.segment(made, image()[None], SPACING_ZYX_MM[::-1], [place])
     (long,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [Prompt(label="tumour", points=(place,))])
     assert short.any()
     np.testing.assert_array_equal(short, long)
+
+
+class OnlyCysts(EncodingBall):
+    """Of two labels it answers to the second one only."""
+
+    labels = 2
+
+    def forward(self, image: torch.Tensor, points: torch.Tensor, *, label_index: torch.Tensor) -> torch.Tensor:
+        return self.decode(self.encode(image), points) * (label_index == 1)
+
+
+@pytest.mark.parametrize(("label", "found"), [("tumour", False), (1, False), ("cyst", True), (2, True)])
+def test_the_network_is_told_the_label_of_a_click(label: str | int, found: bool) -> None:
+    click = Prompt(label=label, points=((28, 24, 20),))
+    (mask,) = nnunetv2_promise.segment(model(OnlyCysts()), image(), SPACING_ZYX_MM[::-1], [click])
+    assert mask.any() == found
+
+
+def test_a_model_is_loaded_from_its_first_fold_unless_told_otherwise(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"fold_0/checkpoint_final\.pth does not exist"):
+        nnunetv2_promise.load_model(tmp_path)
+    with pytest.raises(UserError, match=r"fold_3/checkpoint_final\.pth does not exist"):
+        nnunetv2_promise.load_model(str(tmp_path), folds=[3])
+    with pytest.raises(UserError, match=r"fold_0/checkpoint_final\.pth does not exist"):
+        nnunetv2_promise.segment(tmp_path, image(), SPACING_ZYX_MM[::-1], [(5, 5, 5)])
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "device"),
+    [(None, True, "cuda"), (None, False, "cpu"), ("cpu", True, "cpu"), ("mps", False, "mps")],
+)
+def test_a_model_goes_to_the_device_that_was_asked_for_or_to_a_gpu(
+    asked: str | None, gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SimpleNamespace(check_checkpoints=lambda: None)
+    monkeypatch.setattr(segment_module, "open_model_folder", lambda *_, **__: folder)
+    monkeypatch.setattr(PromptedModel, "load", lambda *loaded: loaded)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    loaded: Any = nnunetv2_promise.load_model("folder", device=asked)
+    assert loaded == (folder, torch.device(device))
 
 
 def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
@@ -270,9 +345,14 @@ def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
     for arguments, sentence in (
         ((image()[None].repeat(2, 0), (1, 1, 1), [click]), "with 1 channel"),
         ((image()[None][:0], (1, 1, 1), [click]), "with 1 channel"),
+        ((image()[None, None], (1, 1, 1), [click]), r"shape \(1, 1, 40, 48, 56\); .* with 1 channel"),
+        ((np.ones((1, 30)), (1, 1, 1), [click]), r"shape \(1, 30\); .* with 1 channel"),
         ((image() * np.nan, (1, 1, 1), [click]), "NaN"),
         ((image(), (1, 1, 0), [click]), "three positive numbers"),
         ((image(), (1, 1, 1, 1), [click]), "three positive numbers"),
+        ((image(), (1, 1), [click]), "three positive numbers"),
+        ((image(), (1, -1, 1), [click]), "three positive numbers"),
+        ((image(), (1, 1, float("inf")), [click]), "three positive numbers"),
         ((image(), (1, 1, 1), [(5, 5, 5)]), "several labels"),
         ((image(), (1, 1, 1), [Prompt(label="liver", points=((5, 5, 5),))]), "is not a foreground label"),
         ((image(), (1, 1, 1), [Prompt(label=1, points=((5, 5, 40),))]), r"outside of the image of \(56, 48, 40\)"),
@@ -284,104 +364,3 @@ def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
 def test_importing_the_package_stays_light() -> None:
     code = "import sys, nnunetv2_promise; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def voxel_prompt(zyx: tuple[float, ...], label_head: int = 1) -> VoxelPrompt:
-    return VoxelPrompt(label_head=label_head, points_zyx=np.array([zyx], float), name="Case 'a', object 1")
-
-
-PROPERTIES = {"spacing": list(SPACING_ZYX_MM)}
-
-
-def test_click_in_the_zeros_around_the_scan_gives_nothing_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    padded = np.zeros((1, *SHAPE), np.float32)
-    padded[0, :10, :12, :14] = 100
-    with caplog.at_level(logging.WARNING):
-        masks = segment_case(model(), padded, PROPERTIES, [voxel_prompt((30, 30, 30)), voxel_prompt((5, 5, 5))])
-    assert masks.objects[0].found is None
-    assert masks.objects[1].holds_click
-    assert caplog.records[0].getMessage().startswith("Case 'a', object 1: its clicks lie in")
-    inside, beside = voxel_prompt((5, 5, 5)), voxel_prompt((11, 5, 5))  # near enough to share a window
-    for prompts in ([inside, beside], [beside, inside]):
-        found = segment_objects(model(), padded, PROPERTIES, prompts)
-        assert [item.found is None for item in found] == [prompt is beside for prompt in prompts]
-
-
-class Corner(EncodingBall):
-    """Always answers with the patch's corner."""
-
-    def decode(self, encoded: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        logits = torch.zeros(1, 2, *encoded.shape[2:])
-        logits[:, 1] = -5
-        logits[:, 1, 1:3, 1:3, 1:3] = 5
-        return logits
-
-
-def test_mask_that_misses_its_click_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        masks = segment_case(model(Corner()), image()[None], PROPERTIES, [voxel_prompt((20, 24, 28))])
-    assert not masks.objects[0].holds_click
-    assert masks.objects[0].found is not None
-    assert "does not hold its click" in caplog.text
-
-
-class Everything(EncodingBall):
-    """Everything is foreground."""
-
-    def decode(self, encoded: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        ones = torch.ones(1, 1, *encoded.shape[2:])
-        return torch.cat([-ones, ones], 1)
-
-
-@pytest.mark.parametrize("intensity", [100, 2])
-def test_cut_mask_grows_to_the_scan_and_is_said_where_it_cannot(
-    intensity: float, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The logit is a tenth of the intensity: certain, or hardly more than even."""
-    scan = np.full((1, *SHAPE), -intensity, np.float32)
-    scan[0, 14:26, 18:30, 4:52] = intensity  # longer than a window, whose length is 32
-    masks = segment_case(model(Half()), scan, PROPERTIES, [voxel_prompt((20, 24, 28))])
-    assert np.array_equal(masks.labels, scan[0] > 0)
-    assert not masks.objects[0].touches_edge
-    assert not caplog.text
-    long = np.full((1, 40, 48, 400), 100, np.float32)
-    with caplog.at_level(logging.WARNING):
-        masks = segment_case(model(Everything()), long, PROPERTIES, [voxel_prompt((20, 24, 200))])
-    assert masks.objects[0].touches_edge
-    assert "may be cut off" in caplog.text
-
-
-def test_two_overlapping_objects_keep_both_masks() -> None:
-    clicks = [voxel_prompt((20, 24, 28), 1), voxel_prompt((20, 24, 28), 2)]
-    for prompts in (clicks, clicks[::-1]):
-        masks = segment_case(model(), image()[None], PROPERTIES, prompts)
-        first, second = (item.found for item in masks.objects)
-        assert np.array_equal(first.mask, second.mask)
-        assert set(np.unique(masks.labels)) == {0, 1}  # equally probable: the first label
-
-
-class Half(torch.nn.Module):
-    """Foreground where the weight says so; a negative weight sees its first patch only."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        foreground = image[:, :1] * self.weight.clamp(min=0) * 10
-        if self.weight < 0:
-            foreground = foreground - 1
-            foreground[:, :, 2:-2, 2:-2, 2:-2] = 1
-        return torch.cat([torch.zeros_like(foreground), foreground], 1)
-
-
-def test_probability_is_the_mean_over_the_mask(caplog: pytest.LogCaptureFixture) -> None:
-    """The logit is a tenth of the intensity: 2 in one half of the object, 4 in the other."""
-    scan = np.full((1, *SHAPE), -100, np.float32)
-    (nothing,) = segment_case(model(Half()), scan, PROPERTIES, [voxel_prompt((20, 24, 28))]).objects
-    assert nothing.found is None
-    assert np.isnan(nothing.mean_probability)
-    assert "its mask is empty" in caplog.text
-    scan[0, 18:22, 22:26, 26:28], scan[0, 18:22, 22:26, 28:30] = 20, 40
-    (found,) = segment_case(model(Half()), scan, PROPERTIES, [voxel_prompt((20, 24, 28))]).objects
-    assert found.mean_probability == pytest.approx((1 / (1 + np.exp(-2)) + 1 / (1 + np.exp(-4))) / 2)
