@@ -28,6 +28,7 @@ def test_emulated_bfloat16_is_not_used(in_hardware: bool, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch, "autocast", lambda *_, enabled, **__: enabled)
     assert encoder_autocast(torch.device("cuda")) is in_hardware
     assert encoder_autocast(torch.device("cpu")) is False
+    assert encoder_autocast(torch.device("mps")) is False
 
 
 def test_compiler_does_not_stumble_over_the_question() -> None:

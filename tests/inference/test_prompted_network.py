@@ -22,29 +22,29 @@ SPECK = (0, 0, 8)
 
 
 class CubesAndSpecks(Cubes):
-    """``Cubes`` of two labels; what the second channel shows is marked as well."""
+    """``Cubes`` of two labels; what the last channel shows is marked as well."""
 
     labels = 2
 
     def decode(self, image: Tensor, coords: Tensor, **prompt: Any) -> Tensor:
         logits = super().decode(image, coords, **prompt)
-        logits[:, 1][image[:, 1] > 0] = 2 * BACKGROUND
+        logits[:, 1][image[:, -1] > 0] = 2 * BACKGROUND
         return logits
 
 
 def answer(
-    clicks: Sequence[Sequence[int]], corrections: Corrections | None, **options: bool
+    clicks: Sequence[Sequence[int]], corrections: Corrections | None, *, channels: int = 2, **options: bool
 ) -> tuple[NDArray[np.bool_], list[dict[str, Any]]]:
-    """The mask of a tile of label 2 and of two channels, the second with a speck; and what its network was asked."""
+    """The mask of a tile of label 2 with a speck in its last channel; and what its network was asked."""
     network = CubesAndSpecks()
-    image = np.zeros((2, *SIZE), np.float32)
-    image[(1, *SPECK)] = 1
-    channels = [*image, encode_channel(SIZE, 1, 2, 3, np.array(clicks).reshape(-1, 3))]
+    image = np.zeros((channels, *SIZE), np.float32)
+    image[(-1, *SPECK)] = 1
+    tile = [*image, encode_channel(SIZE, 1, 2, 3, np.array(clicks).reshape(-1, 3))]
     if corrections is not None:
-        channels += [*encode_corrections(corrections, SIZE, channels_for([corrections]))]
-    made = PromptedNetwork(network, patch_size=PATCH, heads=3, image_channels=2, **options)
+        tile += [*encode_corrections(corrections, SIZE, channels_for([corrections]))]
+    made = PromptedNetwork(network, patch_size=PATCH, heads=3, image_channels=channels, **options)
     with torch.inference_mode():
-        votes = made(torch.from_numpy(np.stack(channels))[None])
+        votes = made(torch.from_numpy(np.stack(tile))[None])
     assert votes.shape == (1, 2, *SIZE)
     return decode_vote(votes[0].numpy()) > 0, network.seen
 
@@ -68,11 +68,12 @@ def test_tile_without_corrections_is_answered_to_its_clicks() -> None:
     assert all(prompt["label_index"].tolist() == [1] for prompt in asked)  # label 2, counted without background
 
 
-def test_tile_with_corrections_is_answered_interaction_by_interaction() -> None:
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_tile_with_corrections_is_answered_interaction_by_interaction(channels: int) -> None:
     previous = np.zeros(SIZE, bool)
     previous[2:5, 2:5, 9:] = True
     corrections = Corrections([Interaction([[4, 4, 3]], True), Interaction([[4, 4, 5]], False)], previous)
-    mask, asked = answer([], corrections)
+    mask, asked = answer([], corrections, channels=channels)
     np.testing.assert_array_equal(mask, (cube(4, 4, 3) & ~cube(4, 4, 5)) | previous)
     assert [prompt["coords"] for prompt in asked] == [[[4, 4, 3]], [[4, 4, 3], [4, 4, 5]]]
     assert asked[-1]["point_labels"].tolist() == [[1, 0]]
