@@ -145,16 +145,16 @@ def test_corrected_mask_that_is_not_cut_keeps_its_window_and_its_encoding(kind: 
     assert mask[np.minimum(*map(ball, clicks)) < RADIUS_MM - 1.8].all()
 
 
-@pytest.mark.parametrize("mirror_axes", [(), (1, 2)])
-def test_previous_mask_is_corrected_and_kept_elsewhere(mirror_axes: tuple[int, ...]) -> None:
-    """One part of the mask lies in the window around the click, the other one far away from it."""
+@pytest.mark.parametrize(("mirror_axes", "value"), [((), 1), ((1, 2), -1)])
+def test_previous_mask_is_corrected_and_kept_elsewhere(mirror_axes: tuple[int, ...], value: int) -> None:
+    """One part of the mask lies in the window around the click, the other one far away; what is not 0 is marked."""
     made = model(CorrectingBall())
     made._mirror_axes = mirror_axes
     before = np.zeros(SHAPE, bool)
     before[8:16, 8:16, 8:16] = True
     before[30:36, 36:44, 44:52] = True
     wrong = Prompt(label="tumour", negative_points=((8, 12, 12),))
-    (mask,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [wrong], previous_masks=[before])
+    (mask,) = nnunetv2_promise.segment(made, image(), SPACING_ZYX_MM[::-1], [wrong], previous_masks=[before * value])
     expected = before & (ball((8, 12, 12)) > RADIUS_MM)
     assert expected.sum() < before.sum()
     away = np.abs(ball((8, 12, 12)) - RADIUS_MM) > 1.8
@@ -245,11 +245,13 @@ def test_clicks_share_an_encoding_around_the_middle_of_the_first_objects_clicks(
 
 
 def test_single_clicks_share_an_encoding_of_a_model_that_corrects_as_well() -> None:
+    """The third click lies too far from the first."""
     loaded = model(CorrectingBall())
-    prompts = [Prompt(label="tumour", points=((x, 24, 20),)) for x in (28, 30)]
+    places = (28, 30, 12)
+    prompts = [Prompt(label="tumour", points=((x, 24, 20),)) for x in places]
     masks = nnunetv2_promise.segment(loaded, image(), SPACING_ZYX_MM[::-1], prompts)
-    assert loaded.network.network.encodings == 1
-    for x, mask in zip((28, 30), masks, strict=True):
+    assert loaded.network.network.encodings == 2
+    for x, mask in zip(places, masks, strict=True):
         assert np.argwhere(mask).mean(0) == pytest.approx([20, 24, x])
 
 
