@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,6 +163,7 @@ def test_nearest_voxel_rounds_half_up_and_stays_inside() -> None:
     expected = [[0, 0, 1], [4, 2, 3], [4, 3, 10]]
     assert nearest_voxel(index, (5, 7, 11)).tolist() == expected
     assert nearest_voxel([[3.5, 5.5, 7.5]], (4, 6, 8)).tolist() == [[3, 5, 7]]
+    assert nearest_voxel([[-0.50005, 5.50005, -0.50005]], (4, 6, 8)).tolist() == [[0, 5, 0]]
     with pytest.raises(ValueError, match=r"Points \[1\] lie outside"):
         nearest_voxel([[0, 0, 0], [0, 7, 0]], (5, 7, 11))
 
@@ -176,6 +178,7 @@ def test_a_fourth_axis_is_left_out() -> None:
     [
         (lambda image: image.SetOrigin((0, float("nan"), 0)), "has NaN or infinite numbers"),
         (lambda image: image.SetSpacing((1, float("inf"), 1)), "has NaN or infinite numbers"),
+        (lambda image: image.SetDirection((1, 1, 0, 0, 1e-4, 0, 0, 0, 1)), "has a degenerate grid"),
         (lambda image: image.SetDirection((1, 0.003, 0, 0, 1, 0, 0, 0, 1)), "is sheared"),
         (lambda image: image.SetDirection((1, 0.0015, 0, 0, 1, 0, 0, 0, 1)), None),
         (lambda image: image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1)), None),
@@ -189,6 +192,15 @@ def test_a_grid_that_makes_no_sense_is_refused(change: Callable[[sitk.Image], No
     else:
         with pytest.raises(UserError, match=f"Image scan.mha {words}"):
             ImageGeometry.from_sitk(image, name="scan.mha")
+
+
+def test_a_negative_spacing_in_a_file_is_refused(tmp_path: Path) -> None:
+    sitk.WriteImage(make_image(np.eye(3)), str(tmp_path / "scan.nii"))
+    content = bytearray((tmp_path / "scan.nii").read_bytes())
+    struct.pack_into("<f", content, 80, -0.5)  # pixdim of x
+    (tmp_path / "scan.nii").write_bytes(content)
+    with pytest.raises(UserError, match=r"scan\.nii has a degenerate grid \(spacing or directions\)"):
+        read_geometry(tmp_path / "scan.nii")
 
 
 def test_grids_are_told_to_four_digits() -> None:
@@ -208,7 +220,9 @@ def test_geometry_difference_names_what_differs() -> None:
     assert geometry_difference(base, base) is None
     nudged = geometry_of(origin_lps_mm=(-31.0 + 1e-3, 47.5, 12.25))
     assert geometry_difference(base, nudged) is None
-    assert "size (11, 7, 5) and (7, 11, 5)" in geometry_difference(base, geometry_of(size_xyz=(7, 11, 5)))
+    turned = geometry_of(size_xyz=(7, 11, 5))
+    assert "size (11, 7, 5) and (7, 11, 5)" in geometry_difference(base, turned)
+    assert "size (7, 11, 5) and (11, 7, 5)" in geometry_difference(turned, base)
     assert "spacing" in geometry_difference(base, geometry_of(spacing_mm=(1.9, 0.7, 4.3)))
     assert geometry_difference(base, geometry_of(spacing_mm=(0.7 * 1.0009, 1.9, 4.3))) is None
     assert "spacing" in geometry_difference(base, geometry_of(spacing_mm=(0.7 * 1.0011, 1.9, 4.3)))
@@ -217,16 +231,22 @@ def test_geometry_difference_names_what_differs() -> None:
     assert "direction (corners up to" in geometry_difference(base, geometry_of(direction=tuple(map(tuple, ROTATION.T))))
 
 
+@pytest.mark.parametrize("still", [0, 9])
 @pytest.mark.parametrize("corner_zyx", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
-def test_geometry_difference_looks_at_every_corner(corner_zyx: tuple[int, ...]) -> None:
-    """Shears that leave all corners but some where they are; a corner is 9 voxels from the first one."""
+def test_geometry_difference_looks_at_every_corner(corner_zyx: tuple[int, ...], still: int) -> None:
+    """Shears that leave all corners but some where they are, the first one or the last one, 9 voxels from it."""
     straight = geometry_of(size_xyz=(10, 10, 10), spacing_mm=(1.0, 1.0, 1.0), direction=tuple(map(tuple, np.eye(3))))
     for apart_mm, differs in ((0.099, False), (0.101, True)):
         tilted = np.eye(3)
         for axis, at_end in enumerate(corner_zyx[::-1]):
             if at_end:
                 tilted[(axis + 1) % 3, axis] = apart_mm / 9 / (3**0.5 if sum(corner_zyx) == 3 else 1)
-        other = geometry_of(size_xyz=(10, 10, 10), spacing_mm=(1.0, 1.0, 1.0), direction=tuple(map(tuple, tilted)))
+        other = geometry_of(
+            size_xyz=(10, 10, 10),
+            spacing_mm=(1.0, 1.0, 1.0),
+            origin_lps_mm=tuple(ORIGIN_MM - (tilted - np.eye(3)) @ ([still] * 3)),
+            direction=tuple(map(tuple, tilted)),
+        )
         assert (geometry_difference(straight, other) is not None) == differs
 
 
@@ -251,7 +271,7 @@ def test_apply_to_gives_an_image_the_grid() -> None:
 
 @pytest.mark.parametrize(
     ("spacing_mm", "fine"),
-    [((0.7, 1.9, 4.3), True), ((49, 1, 1), True), ((1, 1, 51), False), ((0.021, 1, 1), True), ((1, 0.019, 1), False)],
+    [((0.7, 1.9, 4.3), True), ((50, 1, 1), True), ((1, 1, 51), False), ((0.02, 1, 1), True), ((1, 0.019, 1), False)],
 )
 def test_check_spacing_refuses_other_units(spacing_mm: tuple[float, float, float], fine: bool) -> None:
     geometry = geometry_of(spacing_mm=spacing_mm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import nibabel
 import nibabel.processing
 import numpy as np
 import pytest
-from nifti_headers import AFFINE, ARRAY_XYZ, MOVED, REFUSED, SHEARED, UNDERSTOOD, nifti, write_nifti
+from nifti_headers import AFFINE, ARRAY_XYZ, MOVED, REFUSED, SHEARED, TWICE, UNDERSTOOD, nifti, with_header, write_nifti
+from scipy.spatial.transform import Rotation
 
 from nnunetv2_promise.dataset.case_checks import check_case
 from nnunetv2_promise.dataset.msd import Case
@@ -18,13 +20,21 @@ from nnunetv2_promise.images.reading import (
     check_stored_voxels,
     read_channels_geometry,
     read_geometry,
+    read_header,
     read_label_map,
     read_volume,
 )
 from nnunetv2_promise.inference.case_prompts import grid_of_case
 
+OBLIQUE = nibabel.affines.from_matvec(Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()) @ AFFINE
+ALSO_UNDERSTOOD = UNDERSTOOD | {
+    "oblique": nifti(qform=(OBLIQUE, 1), sform=(OBLIQUE, 1)),
+    "voxels of 10 um": nibabel.Nifti1Image(ARRAY_XYZ, AFFINE @ np.diag([0.01, 0.01, 0.01, 1])),
+    "negative slope": with_header(lambda header: header.set_slope_inter(-2.0, 100)),
+}
 
-@pytest.mark.parametrize("made", UNDERSTOOD.values(), ids=UNDERSTOOD.keys())
+
+@pytest.mark.parametrize("made", ALSO_UNDERSTOOD.values(), ids=ALSO_UNDERSTOOD.keys())
 def test_nibabel_and_we_find_the_same_voxel_at_a_ras_point(made: nibabel.Nifti1Image | bytes, tmp_path: Path) -> None:
     path = write_nifti(made, tmp_path / "scan_0000.nii.gz")
     loaded = nibabel.load(path)
@@ -68,6 +78,38 @@ def test_rounding_of_a_qform_is_no_difference(axis: int, still: int | None, tmp_
         else:
             with pytest.raises(UserError, match="two grids"):
                 read_geometry(path)
+
+
+@pytest.mark.parametrize(("apart_mm", "fine"), [(0.19, True), (0.21, False)])
+def test_tolerance_is_in_the_shortest_edge(apart_mm: float, fine: bool, tmp_path: Path) -> None:
+    """Of voxels of 2 x 2 x 3 mm."""
+    moved_grid = TWICE.copy()
+    moved_grid[1, 3] += apart_mm
+    image = nibabel.Nifti1Image(ARRAY_XYZ, TWICE)
+    image.set_qform(TWICE, 1)
+    image.set_sform(moved_grid, 2)
+    path = write_nifti(image, tmp_path / "scan_0000.nii.gz")
+    if fine:
+        read_geometry(path)
+    else:
+        with pytest.raises(UserError, match=r"two grids, up to 0\.21 mm apart"):
+            read_geometry(path)
+
+
+def size_of_axis(axis: int, size_mm: float, image: nibabel.Nifti1Image) -> bytes:
+    content = bytearray(image.to_bytes())
+    struct.pack_into("<f", content, 80 + 4 * axis, size_mm)
+    return bytes(content)
+
+
+def test_size_along_an_axis_that_is_not_of_space_may_be_0(tmp_path: Path) -> None:
+    """As writers leave the time between volumes, and the third axis of a slice."""
+    series = nibabel.Nifti1Image(ARRAY_XYZ[..., None].repeat(2, 3), AFFINE)
+    header = read_header(write_nifti(size_of_axis(3, 0.0, series), tmp_path / "scan.nii.gz"))
+    assert (header.channels, header.geometry.spacing_mm) == (2, (1.0, 1.0, 1.5))
+    one_slice = nibabel.Nifti1Image(ARRAY_XYZ[..., 0], AFFINE)
+    with pytest.raises(UserError, match="has 2 dimensions"):
+        read_header(write_nifti(size_of_axis(2, 0.0, one_slice), tmp_path / "scan.nii.gz"))
 
 
 def test_uncompressed_file_gets_the_same_verdict(tmp_path: Path) -> None:

@@ -91,8 +91,9 @@ def test_find_objects_per_case_gives_the_whole_label() -> None:
 
 
 def test_find_objects_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="2 dimensions"):
-        find_objects(np.zeros((3, 3), dtype=int), [1])
+    for shape in ((3, 3), (3, 3, 3, 3)):
+        with pytest.raises(ValueError, match=f"{len(shape)} dimensions"):
+            find_objects(np.zeros(shape, dtype=int), [1])
     with pytest.raises(ValueError, match="'lesion'"):
         find_objects(np.zeros((3, 3, 3), dtype=int), [1], per="lesion")
 
@@ -112,15 +113,19 @@ def test_sample_points_are_uniform_over_the_object() -> None:
 
 @pytest.mark.parametrize("where", ["random", "centre"])
 def test_sample_points_are_distinct_while_there_are_voxels(where: str) -> None:
-    mask = np.zeros((4, 4, 4), dtype=bool)
-    mask[1:3, 1:3, 1:3] = True
-    (item,) = find_objects(mask.astype(int), [1])
-    for seed in range(20):
-        points = sample_points(item, 8, np.random.default_rng(seed), where=where)
-        assert {tuple(p) for p in points.tolist()} == {tuple(p) for p in np.argwhere(mask).tolist()}
-    many = sample_points(item, 30, np.random.default_rng(0), where=where)
-    assert many.shape == (30, 3)
-    assert mask[tuple(many.T)].all()
+    for side in (2, 3):
+        mask = np.zeros((4, 5, 6), dtype=bool)
+        mask[1 : side + 1, 2 : side + 2, 1 : side + 1] = True
+        (item,) = find_objects(mask.astype(int), [1])
+        for seed in range(20):
+            for n in (1, 5, side**3):
+                points = sample_points(item, n, np.random.default_rng(seed), where=where)
+                drawn = {tuple(p) for p in points.tolist()}
+                assert len(points) == len(drawn) == n
+                assert drawn <= {tuple(p) for p in np.argwhere(mask).tolist()}
+        many = sample_points(item, 30, np.random.default_rng(0), where=where)
+        assert many.shape == (30, 3)
+        assert mask[tuple(many.T)].all()
 
 
 def test_sample_points_of_object_and_of_mask_agree() -> None:
@@ -189,19 +194,27 @@ def test_first_voxel_lies_in_the_label_map_not_in_the_box() -> None:
     array[3, 4, :8] = array[3, :, 5] = 0
     (item,) = find_objects(array, [1])
     assert (item.start_zyx, item.first_voxel_zyx) == ((3, 4, 5), (3, 4, 8))
+    array[:] = 0
+    array[2, 4, 6] = array[3, 3, 6] = 1
+    (item,) = find_objects(array, [1])
+    assert (item.start_zyx, item.first_voxel_zyx) == ((2, 3, 6), (2, 4, 6))
 
 
-def test_deepest_voxel_of_a_bar_is_its_middle() -> None:
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("spacing_zyx_mm", [(1.0, 1.0, 1.0), (0.5, 0.3, 0.4)])
+def test_deepest_voxel_of_a_bar_is_its_middle(axis: int, spacing_zyx_mm: tuple[float, float, float]) -> None:
     mask = np.zeros((3, 3, 13), dtype=bool)
     mask[1, 1, 2:9] = True
-    assert deepest_voxel(mask).tolist() == [1, 1, 5]
+    along = np.moveaxis(mask, 2, axis)
+    expected = np.insert([1, 1], axis, 5).tolist()
+    assert deepest_voxel(along, spacing_zyx_mm=spacing_zyx_mm).tolist() == deepest_voxel(along).tolist() == expected
 
 
 def test_deepest_voxel_takes_a_millimetre_for_each_edge_if_not_told() -> None:
-    mask = np.random.default_rng(0).random((9, 10, 11)) > 0.1
+    mask = np.random.default_rng(3).random((9, 10, 11)) > 0.1
     expected = deepest_voxel(mask, spacing_zyx_mm=(1, 1, 1)).tolist()
     assert deepest_voxel(mask).tolist() == expected
-    for spacing in ((1, 0.5, 1), (0.5, 1, 1), (1, 1, 0.5)):
+    for spacing in ((1, 0.5, 1), (0.5, 1, 1), (1, 1, 0.5), (2, 1, 1), (1, 2, 1), (1, 1, 2)):
         assert deepest_voxel(mask, spacing_zyx_mm=spacing).tolist() != expected
     points = [sample_points(mask, 3, np.random.default_rng(1), where="centre") for _ in range(2)]
     assert points[0][0].tolist() == expected

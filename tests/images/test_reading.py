@@ -69,6 +69,11 @@ def test_read_header_of_a_4d_image_gives_the_grid_of_its_volumes(tmp_path: Path)
     check_stored_voxels(path)
 
 
+def test_read_header_of_a_3d_image_counts_one_channel(tmp_path: Path) -> None:
+    header = read_header(write(tmp_path / "image.nii.gz"))
+    assert (header.channels, header.is_4d, header.pixel_id) == (1, False, sitk.sitkInt16)
+
+
 def test_read_volume_takes_a_fourth_axis_of_length_one(tmp_path: Path) -> None:
     import nibabel
 
@@ -115,6 +120,11 @@ def test_read_label_map_takes_whole_numbers_stored_as_floats(tmp_path: Path) -> 
     assert geometry.size_zyx == ARRAY.shape
     with pytest.raises(UserError, match=r"the value [012]\.25, which is not a whole number"):
         read_label_map(write(tmp_path / "label.nii.gz", ARRAY + np.float32(0.25)))
+    for odd in (0.25, 0.75):
+        halves = np.zeros((3, 4, 5), np.float32)
+        halves[1, 2, 3], halves[2, 0, 0] = odd, 0.5
+        with pytest.raises(UserError, match=f"the value {odd}, which is not a whole number"):
+            read_label_map(write(tmp_path / "label.nii.gz", halves))
     with pytest.raises(UserError, match="NaN or infinite"):
         read_label_map(write(tmp_path / "label.mha", np.full((3, 4, 5), np.nan, np.float32)))
 
@@ -122,8 +132,9 @@ def test_read_label_map_takes_whole_numbers_stored_as_floats(tmp_path: Path) -> 
 def test_read_geometry_reads_only_the_header(tmp_path: Path) -> None:
     path = tmp_path / "image.nii"
     sitk.WriteImage(sitk.GetImageFromArray(ARRAY), str(path))
-    path.write_bytes(path.read_bytes()[:400])
-    assert read_geometry(path).size_xyz == (17, 11, 6)
+    for length in (400, 348):
+        path.write_bytes(path.read_bytes()[:length])
+        assert read_geometry(path).size_xyz == (17, 11, 6)
 
 
 def write_4d(path: Path) -> None:
@@ -163,6 +174,13 @@ def test_read_geometry_bad_image_gives_one_sentence(write: object, expected: str
         read_geometry(path)
     assert "scan_0000.nii.gz" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_unreadable_image_gives_the_last_line_of_what_itk_says(tmp_path: Path) -> None:
+    path = tmp_path / "image.mha"
+    write_text(path)
+    with pytest.raises(UserError, match=r"image\.mha cannot be read \(sitk::ERROR: Unable to determine ImageIO"):
+        read_geometry(path)
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
