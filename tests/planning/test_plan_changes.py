@@ -68,6 +68,9 @@ FREE = [
     lambda now: full(now)["promise"].update(window_size=(64, 64, 64)),
     lambda now: full(now).update(patch_size=(32, 32, 32)),
     lambda now: full(now)["architecture"]["arch_kwargs"].update(activation_checkpointing=True),
+    lambda now: now["plans"].update(
+        foreground_intensity_properties_per_channel={"0": {"std": float("nan"), "mean": 1.0}}
+    ),
     lambda now: now["plans"]["configurations"]["mine"].update(patch_size=[16, 16, 16]),
 ]
 
