@@ -113,6 +113,20 @@ def test_simulate_min_volume_leaves_out_small_objects(dataset: Path) -> None:
         assert len(load_prompt_file(path).cases["b"]) == kept
 
 
+def test_simulate_clicks_on_every_object_however_small(dataset: Path) -> None:
+    """Voxels of 0.125 mm3, and a tumour of one of them."""
+    for path in [*dataset.glob("images/*.nii.gz"), *dataset.glob("labels/*.nii.gz")]:
+        image = sitk.ReadImage(str(path))
+        image.SetSpacing((0.5, 0.5, 0.5))
+        sitk.WriteImage(image, str(path))
+    cases = load_prompt_file(simulate(dataset)).cases
+    assert {case: len(prompts) for case, prompts in cases.items()} == {"a": 4, "b": 3, "c": 0}
+
+
+def test_simulate_has_seed_0_if_not_told(dataset: Path) -> None:
+    assert simulate(dataset, "1.json").read_bytes() == simulate(dataset, "2.json", seed=0).read_bytes()
+
+
 @pytest.mark.parametrize("points", [1, 2, 4])
 def test_simulate_nested_draws_further_clicks_after_the_same_first_ones(points: int, dataset: Path) -> None:
     label_map = sitk.ReadImage(str(dataset / "labels" / "a.nii.gz"))

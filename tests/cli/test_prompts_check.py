@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from labelled_images import label_array, simulate, to_image, write_dataset
+from matplotlib.figure import Figure
 
 from nnunetv2_promise.cli.prompts import main
+from nnunetv2_promise.prompts import draw
 from nnunetv2_promise.prompts.check import check_prompts
+from nnunetv2_promise.prompts.draw import draw_slices
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 
 
@@ -133,6 +137,25 @@ def test_check_draws_negative_clicks_in_their_order(dataset: Path) -> None:
     report = check_prompts(path, dataset / "images", output=dataset / "pictures")
     assert (report.points, report.problems) == (3, [])
     assert [picture.name for picture in report.pictures] == [f"a_object1_point{row}.png" for row in (1, 2, 3)]
+
+
+def test_check_heads_each_picture_with_the_click_as_it_was_given(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+
+    def noted(*arguments: Any, title: str) -> Figure:
+        titles.append(title)
+        return draw_slices(*arguments, title=title)
+
+    monkeypatch.setattr(draw, "draw_slices", noted)
+    path = prompt_file(dataset, {"a": [Prompt(1, (INSIDE,)), Prompt("tumour", (INSIDE,), ((4.25, 1.0, 6.0),))]})
+    check_prompts(path, dataset / "images", output=dataset / "pictures")
+    assert titles == [
+        "a, object 1, label 1: (3, 2, 5) voxel",
+        "a, object 2, label tumour: (3, 2, 5) voxel",
+        "a, object 2, label tumour, negative: (4.25, 1, 6) voxel",
+    ]
 
 
 def test_check_broken_prompt_file_is_refused(dataset: Path, capsys: pytest.CaptureFixture) -> None:

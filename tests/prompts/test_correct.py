@@ -104,6 +104,15 @@ def test_label_map_in_which_two_objects_have_run_together(folder: Path) -> None:
         assert (x in (7.0, 8.0), y, z) == (True, 5.0, 4.0)
 
 
+def test_another_label_that_touches_an_object_is_none_of_it(folder: Path) -> None:
+    both = LEFT + 2 * block(slice(3, 6), slice(3, 8), slice(6, 9))
+    write(both, folder / "labels" / "a.nii.gz")
+    write(both, folder / "masks" / "a.nii.gz")
+    prompts = Prompt("tumour", (ON_LEFT,)), Prompt("cyst", ((7.0, 5.0, 4.0),))
+    save(folder, *prompts)
+    assert correct(folder).cases["a"] == prompts
+
+
 def test_component_around_a_click_that_missed_is_superfluous(folder: Path) -> None:
     """The click at x = 18 hit nothing; its truth is the nearest tumour, the right one. The mask is around the click."""
     save(folder, Prompt("tumour", ((18.0, 10.0, 4.0),)))

@@ -99,5 +99,7 @@ def test_next_click_on_a_right_mask_is_none() -> None:
 
 
 def test_next_click_refuses_two_grids() -> None:
-    with pytest.raises(ValueError, match="must share one grid"):
-        next_click(np.zeros((3, 3, 3)), np.zeros((3, 3, 4)), (1, 1, 1))
+    small, large = np.zeros((3, 3, 3)), np.zeros((3, 3, 4))
+    for truth, mask in ((small, large), (large, small)):
+        with pytest.raises(ValueError, match="must share one grid"):
+            next_click(truth, mask, (1, 1, 1))

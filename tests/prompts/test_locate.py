@@ -76,6 +76,7 @@ IN = (8.0, 0.0, 0.0)
     ("prompt", "expected"),
     [
         (Prompt("t", (IN, OUT)), r"object 1, point 2: \(9, 0, 0\) \(voxel\) lies outside"),
+        (Prompt("t", (OUT, IN, OUT)), "object 1, point 1: "),
         (Prompt("t", (IN,), (IN, OUT)), "object 1, negative point 2: "),
         (Prompt("t", box=(*IN, *OUT)), "object 1, field 'box', corner 2: "),
         (Prompt("t", scribbles=((IN,), (IN, OUT))), "object 1, scribble 2, point 2: "),
@@ -93,14 +94,24 @@ def test_locate_names_what_does_not_fit_the_image(prompt: Prompt, expected: str,
         locate(tmp_path, "voxel", prompt)
 
 
+@pytest.mark.parametrize("coordinates", ["LPS", "RAS"])
+def test_a_point_in_mm_outside_of_the_image_is_told_in_voxels(coordinates: str, tmp_path: Path) -> None:
+    expected = (
+        rf"point 1: \(.*\) \({coordinates}\) is voxel \(9, 6, 4\) \(x, y, z\), outside of the image: "
+        r"the image has \(9, 7, 5\) voxels"
+    )
+    with pytest.raises(UserError, match=expected):
+        locate(tmp_path, coordinates, Prompt("t", (in_coordinates((9, 6, 4), coordinates),)))
+
+
 def test_previous_mask_is_what_is_not_0(tmp_path: Path) -> None:
-    array = np.zeros(SHAPE_ZYX, np.uint8)
-    array[1, 2, 3], array[4, 6, 8] = 1, 7
+    array = np.zeros(SHAPE_ZYX, np.int16)
+    array[1, 2, 3], array[3, 0, 0], array[4, 6, 8] = 1, -1, 7
     (tmp_path / "masks").mkdir()
     sitk.WriteImage(to_image(array), str(tmp_path / "masks" / "m.nii.gz"))
     located = locate(tmp_path, "voxel", Prompt("t", (IN,), previous_mask="masks/m.nii.gz"))
     assert located.previous_mask == tmp_path / "masks" / "m.nii.gz"
-    assert np.argwhere(read_previous_mask(located.previous_mask)).tolist() == [[1, 2, 3], [4, 6, 8]]
+    assert np.argwhere(read_previous_mask(located.previous_mask)).tolist() == [[1, 2, 3], [3, 0, 0], [4, 6, 8]]
 
 
 # what a model takes

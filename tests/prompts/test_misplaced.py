@@ -181,6 +181,7 @@ def test_far_background_equals_all_distances(array: np.ndarray, spacing: tuple[f
 def test_click_distance_defaults() -> None:
     assert [click_distance_mm(where, None) for where in ("outside", "wrong", "border")] == [5.0, 20.0, 0.0]
     assert click_distance_mm("outside", 2.0) == 2.0
+    assert click_distance_mm("wrong", 0.0) == 0.0
 
 
 @pytest.mark.parametrize("where", ["random", "centre", "border"])
@@ -193,6 +194,14 @@ def test_click_distance_where_it_means_nothing_is_refused(where: str) -> None:
 def test_click_distance_out_of_range_is_refused(distance_mm: float) -> None:
     with pytest.raises(UserError, match="give a finite number, 0 or more"):
         click_distance_mm("outside", distance_mm)
+
+
+@pytest.mark.parametrize("where", ["random", "centre"])
+def test_click_places_within_an_object_are_all_of_it(where: str) -> None:
+    array = np.zeros((3, 4, 5), dtype=np.uint8)
+    array[1, 1:3, 1:4] = 1
+    (item,) = find_objects(array, [1])
+    assert as_set(ClickPlaces(array, where=where).of(item).voxels_zyx) == as_set(np.argwhere(array))
 
 
 def test_click_places_unknown_place_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,12 @@ def test_region_of_one_label_is_that_label(folder: Path) -> None:
 
 
 def test_bad_input_gives_one_sentence(folder: Path) -> None:
-    np.savez_compressed(folder / "masks" / "a.npz", probabilities=np.zeros((3, 2, 2, 2)))
-    with pytest.raises(UserError, match=r"a.npz holds an array of \(3, 2, 2, 2\), which does not fit"):
+    for shape in ((3, 2, 2, 2), (3, 9, 12, 21), (2, *SHAPE_ZYX), (1, *SHAPE_ZYX)):
+        np.savez_compressed(folder / "masks" / "a.npz", probabilities=np.zeros(shape))
+        with pytest.raises(UserError, match=rf"a.npz holds an array of {re.escape(str(shape))}, which does not fit"):
+            propose(folder)
+    np.savez_compressed(folder / "masks" / "a.npz", probabilities=np.array([{}], dtype=object))
+    with pytest.raises(UserError, match=r"a.npz does not hold nnU-Net's probabilities \(Object arrays cannot"):
         propose(folder)
     (folder / "masks" / "a.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"a.npz does not hold nnU-Net's probabilities"):
@@ -162,7 +167,7 @@ def test_bad_input_gives_one_sentence(folder: Path) -> None:
         (["--masks", "masks", "-f", "0"], "--masks needs no model; leave out -f"),
         (["-m", "images"], "-m images has no dataset.json; name the folder of a trained model"),
         (["-m", "masks", "--dataset_json", "x"], "leave out --dataset_json"),
-        (["-m", "masks", "-device", "cpu"], "nnU-Net could not predict with -m masks"),
+        (["-m", "masks", "-device", "cpu"], "nnU-Net could not predict with -m masks (FileNotFoundError: [Errno 2] No"),
     ],
 )
 def test_command_refuses(

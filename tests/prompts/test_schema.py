@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from importlib import resources
 from pathlib import Path
@@ -66,7 +67,7 @@ BAD_FILES: dict[str, tuple[str | dict | list, str]] = {
     "no coordinates": (without("coordinates"), "the key 'coordinates' is missing; it must be 'voxel', 'LPS' or 'RAS'"),
     "unknown coordinates": (content(coordinates="lps"), "field 'coordinates': \"lps\" is given"),
     "no cases": (without("cases"), "the key 'cases' is missing"),
-    "cases as list": (content(cases=[]), "field 'cases'"),
+    "cases as list": (content(cases=[]), r"field 'cases': \[\] is given, but it must be an object that maps each case"),
     "unknown key at the top": (content(case={}), "the key 'case' is unknown"),
     "empty case identifier": (content(cases={"": []}), "a case identifier is empty"),
     "case as object": (content(cases={"a": GOOD_OBJECT}), "case 'a': .* must be a list of objects"),
@@ -74,7 +75,7 @@ BAD_FILES: dict[str, tuple[str | dict | list, str]] = {
     "object without label": (with_object(label=...), "case 'a', object 2: the key 'label' is missing"),
     "object without points": (with_object(points=...), "case 'a', object 2: the key 'points' is missing"),
     "object with unknown key": (with_object(name="x"), "object 2: the key 'name' is unknown; only 'label', 'points'"),
-    "label empty": (with_object(label=""), "object 2, field 'label'"),
+    "label empty": (with_object(label=""), "object 2, field 'label': \"\" is given, but it must be the name of"),
     "label null": (with_object(label=None), "object 2, field 'label': null is given"),
     "label background": (with_object(label=0), "object 2, field 'label': 0 is given"),
     "label negative": (with_object(label=-1), "object 2, field 'label'"),
@@ -108,6 +109,7 @@ BAD_FILES: dict[str, tuple[str | dict | list, str]] = {
     "negative point NaN": (version_2(negative_points=[[1, float("nan"), 2]]), "'negative_points', point 1: .*finite"),
     "order with other signs": (version_2(order="pn"), "field 'order': \"pn\" is given, but it must be a text of"),
     "order too short": (version_2(order=""), "field 'order': .* has 1 points and 0 negative_points; write one"),
+    "order too long": (version_2(order="++"), "field 'order': .* has 1 points and 0 negative_points; write one"),
     "order names another kind": (version_2(order="-"), "has 1 points and 0 negative_points"),
     "box of five": (version_2(box=[1, 2, 3, 4, 5]), "field 'box': .* it must be six numbers"),
     "box of corners": (version_2(box=[[1, 2, 3], [4, 5, 6]] * 3), "field 'box', number 1: .* a finite number"),
@@ -262,6 +264,8 @@ def test_save_bad_content_writes_nothing(tmp_path: Path) -> None:
     bad = {"a": [Prompt("t", ((1.0, float("nan"), 2.0),))]}
     with pytest.raises(UserError, match="finite"):
         save_prompt_file(tmp_path / "p.json", bad, coordinates="voxel")
+    with pytest.raises(UserError, match="object 1: nothing says where the object is"):
+        save_prompt_file(tmp_path / "p.json", {"a": [Prompt("t")]}, coordinates="voxel")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -288,6 +292,11 @@ def test_prompt_file_for_prefers_the_variable(tmp_path: Path, monkeypatch: pytes
     named.write_text("{}")
     with pytest.raises(UserError, match=r"nnUNet_prompts names .*other\.json, and .*prompts\.json holds other prompts"):
         prompt_file_for(tmp_path)
+    beside.write_text("[]")  # as long and as old, as files from an archive may be
+    for path in (beside, named):
+        os.utime(path, (0, 0))
+    with pytest.raises(UserError, match=r"prompts\.json holds other prompts"):
+        prompt_file_for(tmp_path)
     beside.unlink()
     assert prompt_file_for(tmp_path) == named
 
@@ -304,5 +313,6 @@ def test_resolve_label_refuses_what_is_no_foreground(label: str | int) -> None:
         resolve_label(label, LABELS, where="p.json, case 'a'")
 
 
-def test_foreground_labels_leaves_out_regions_of_several_values() -> None:
-    assert foreground_labels({"background": 0, "whole": [1, 2], "core": [2], "edge": 1}) == {"core": 2, "edge": 1}
+def test_foreground_labels_are_single_values_above_0() -> None:
+    labels = {"background": 0, "air": 0, "void": -1, "whole": [1, 2], "core": [2], "edge": 1, "ignore": 3}
+    assert foreground_labels(labels) == {"core": 2, "edge": 1}

@@ -98,10 +98,12 @@ def test_simulate_same_seed_same_clicks(where: str, dataset: Path) -> None:
     keep_case(dataset, "a")
     distance = [] if where == "border" else ["--distance_mm", "8"]
     drawn = []
-    for seed in ("4", "4", "5"):
-        assert main(command(dataset, "--where", where, *distance, "--seed", seed, "--points", "3")) == 0
+    for seed, points in itertools.product(("4", "4", "5"), ("1", "3")):
+        assert main(command(dataset, "--where", where, *distance, "--seed", seed, "--points", points)) == 0
         drawn.append((dataset / "prompts.json").read_bytes())
-    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[:2] == drawn[2:4]
+    assert drawn[0] != drawn[4]
+    assert drawn[1] != drawn[5]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,10 @@ def test_simulate_without_such_a_voxel_is_an_error_that_names_the_object(
 def test_simulate_skips_whole_cases_and_says_so(
     dataset: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
+    with pytest.raises(UserError, match=r"choose another place or pass --skip_impossible\.$"):
+        simulate_prompts(
+            dataset / "images", dataset / "labels", dataset / "prompts.json", where="outside", distance_mm=6.0
+        )
     options = ("--where", "outside", "--distance_mm", "6", "--skip_impossible")
     assert main(command(dataset, *options)) == 0
     (said,) = caplog.messages

@@ -184,8 +184,20 @@ def test_several_labels_are_no_single_object(images: Path) -> None:
     save_challenge(file, clicks=[one, one])
     with pytest.raises(UserError, match=r"colon_1.npz has several labels or boxes; --object case needs one"):
         convert_prompts([file], images.parent / "p.json", labels=["a", "b"], images=images, object_of="case")
-    joined = convert_prompts([file], images.parent / "p.json", labels=["a", "a"], images=images, object_of="case")
-    assert joined.cases["colon_1"] == (Prompt("a", ((4.0, 3.0, 2.0),) * 2),)
+    for labels in (["a", "a"], ["a"]):
+        joined = convert_prompts([file], images.parent / "p.json", labels=labels, images=images, object_of="case")
+        assert joined.cases["colon_1"] == (Prompt("a", ((4.0, 3.0, 2.0),) * 2),)
+
+
+def test_a_single_object_has_one_box(tmp_path: Path) -> None:
+    first, second = {"fg": [[2, 3, 4]], "bg": []}, {"fg": [], "bg": [[0, 1, 2]]}
+    edges = {"z_min": 1, "z_max": 4, "z_mid": 2, "z_mid_x_min": 3, "z_mid_y_min": 2, "z_mid_x_max": 8, "z_mid_y_max": 6}
+    save_challenge(tmp_path / "one.npz", clicks=[first], boxes=[edges])
+    save_challenge(tmp_path / "two.npz", clicks=[first, second], boxes=[edges, edges])
+    joined = convert_prompts([tmp_path / "one.npz"], tmp_path / "p.json", labels=["a"], object_of="case")
+    assert joined.cases["one"] == (Prompt("a", ((4.0, 3.0, 2.0),), box=(3.0, 2.0, 1.0, 8.0, 6.0, 4.0)),)
+    with pytest.raises(UserError, match=r"two.npz has several labels or boxes"):
+        convert_prompts([tmp_path / "two.npz"], tmp_path / "p.json", labels=["a"], object_of="case")
 
 
 class Bomb:
@@ -238,6 +250,20 @@ def test_files_of_a_case_are_joined_and_named_negative(images: Path) -> None:
     assert prompt.order == "-++"
 
 
+def test_each_case_gets_the_clicks_of_its_own_files(images: Path) -> None:
+    files = [images.parent / "colon_12.csv", images.parent / "colon_1.csv"]
+    files[0].write_text(NAPARI_CSV)
+    files[1].write_text(NAPARI_CSV.replace("3.0,2.5,1.0", "2.0,4.0,5.0"))
+    prompts = convert_prompts(files, images.parent / "p.json", labels=["t"], images=images)
+    assert located(prompts, "colon_12", images) == VOXELS_XYZ
+    assert located(prompts, "colon_1", images) == [(5.0, 4.0, 2.0), *VOXELS_XYZ[1:]]
+
+
+def test_coordinates_that_the_format_says_too_may_be_given(images: Path) -> None:
+    prompts = convert(images, "csv", NAPARI_CSV, coordinates="voxel")
+    assert located(prompts, "colon_1", images) == VOXELS_XYZ
+
+
 def test_without_images_the_file_name_is_the_case(tmp_path: Path) -> None:
     (tmp_path / "left lung.csv").write_text(NAPARI_CSV)
     prompts = convert_prompts([tmp_path / "left lung.csv"], tmp_path / "p.json", labels=[2])
@@ -251,6 +277,9 @@ BAD: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "no such file": ("csv", None, {}, "colon_1.csv does not exist"),
     "voxel or mm not said": ("json", multiple_points(VOXELS_XYZ, NAMES), {}, "say it with --coordinates"),
     "said twice": ("csv", NAPARI_CSV, {"coordinates": "LPS"}, "is in voxel by its format; leave out --coordinates LPS"),
+    "said twice, in a file of mm": (
+        "mps", mps(VOXELS_XYZ), {"coordinates": "voxel"}, "is in LPS by its format; leave out --coordinates voxel",
+    ),
     "no case of that name": ("csv", NAPARI_CSV, {"case": "lung"}, "named after no case of the images"),
     "outside": ("csv", NAPARI_CSV.replace("3.0,2.5", "9,9"), {}, r"case 'colon_1', object 1, point 1: .*outside"),
     "negative alone": ("csv", NAPARI_NAMED_CSV, {"negative": ["back"]}, "join them with --object list or"),
@@ -305,6 +334,8 @@ def test_voxels_and_mm_do_not_mix(images: Path) -> None:
         convert_prompts(files, images.parent / "p.json", labels=["t"])
     with pytest.raises(UserError, match="--case names the case of one file, but 2 are given"):
         convert_prompts(files, images.parent / "p.json", labels=["t"], case="a")
+    with pytest.raises(UserError, match="--case names the case of one file, but 0 are given"):
+        convert_prompts([], images.parent / "p.json", labels=["t"], case="a")
 
 
 @pytest.mark.parametrize("arrays", [{}, {"clicks": [3]}, {"clicks": [{"fg": [[1, 2]]}]}, {"boxes": [{"z_min": 1}]}])
