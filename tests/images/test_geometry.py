@@ -231,20 +231,20 @@ def test_geometry_difference_names_what_differs() -> None:
     assert "direction (corners up to" in geometry_difference(base, geometry_of(direction=tuple(map(tuple, ROTATION.T))))
 
 
-@pytest.mark.parametrize("still", [0, 9])
+@pytest.mark.parametrize("still_xyz", [(0, 0, 0), (9, 7, 4)])
 @pytest.mark.parametrize("corner_zyx", [(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)])
-def test_geometry_difference_looks_at_every_corner(corner_zyx: tuple[int, ...], still: int) -> None:
-    """Shears that leave all corners but some where they are, the first one or the last one, 9 voxels from it."""
-    straight = geometry_of(size_xyz=(10, 10, 10), spacing_mm=(1.0, 1.0, 1.0), direction=tuple(map(tuple, np.eye(3))))
+def test_geometry_difference_looks_at_every_corner(corner_zyx: tuple[int, ...], still_xyz: tuple[int, ...]) -> None:
+    """Shears that leave all corners but some where they are, the first one (0, 0, 0) or the last one (9, 7, 4)."""
+    straight = geometry_of(size_xyz=(10, 8, 5), spacing_mm=(1.0, 1.0, 1.0), direction=tuple(map(tuple, np.eye(3))))
     for apart_mm, differs in ((0.099, False), (0.101, True)):
         tilted = np.eye(3)
         for axis, at_end in enumerate(corner_zyx[::-1]):
             if at_end:
-                tilted[(axis + 1) % 3, axis] = apart_mm / 9 / (3**0.5 if sum(corner_zyx) == 3 else 1)
+                tilted[(axis + 1) % 3, axis] = apart_mm / (9, 7, 4)[axis] / (3**0.5 if sum(corner_zyx) == 3 else 1)
         other = geometry_of(
-            size_xyz=(10, 10, 10),
+            size_xyz=(10, 8, 5),
             spacing_mm=(1.0, 1.0, 1.0),
-            origin_lps_mm=tuple(ORIGIN_MM - (tilted - np.eye(3)) @ ([still] * 3)),
+            origin_lps_mm=tuple(ORIGIN_MM - (tilted - np.eye(3)) @ still_xyz),
             direction=tuple(map(tuple, tilted)),
         )
         assert (geometry_difference(straight, other) is not None) == differs

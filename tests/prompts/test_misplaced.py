@@ -109,11 +109,13 @@ def test_shell_leaves_out_its_lower_bound() -> None:
     assert as_set(found.voxels_zyx - [0, 0, 20]) == {(0, 0, step) for step in (-10, -9, 9, 10)}
 
 
-def test_shell_keeps_its_bounds_when_the_header_is_single_precision() -> None:
+@pytest.mark.parametrize("side_mm", [0.2, 0.001])
+def test_shell_keeps_its_bounds_when_the_header_is_single_precision(side_mm: float) -> None:
     array = one_voxel((1, 1, 61))
     (item,) = find_objects(array, [1])
-    side_mm = float(np.float32(0.2))
-    found = shell_around(item, array, distance_mm=5.0, spacing_zyx_mm=(side_mm,) * 3)
+    stored_mm = float(np.float32(side_mm))
+    assert stored_mm > side_mm
+    found = shell_around(item, array, distance_mm=25 * side_mm, spacing_zyx_mm=(stored_mm,) * 3)
     assert as_set(found.voxels_zyx - [0, 0, 30]) == {(0, 0, -25), (0, 0, 25)}
 
 
@@ -160,6 +162,14 @@ def test_far_background_of_one_voxel_by_hand() -> None:
     assert (-2, 0, 0) not in offsets
     assert {o[1] for o in offsets if o[0] == o[2] == 0} == {-4, 4}
     assert {o[2] for o in offsets if o[0] == o[1] == 0} == {*range(-20, -15), *range(16, 21)}
+
+
+@pytest.mark.parametrize("side_mm", [0.7, 0.0007])
+def test_far_background_keeps_its_bound_when_the_header_is_single_precision(side_mm: float) -> None:
+    stored_mm = float(np.float32(side_mm))
+    assert stored_mm < side_mm
+    found = far_background(one_voxel((1, 1, 61)), 1, distance_mm=25 * side_mm, spacing_zyx_mm=(stored_mm,) * 3)
+    assert as_set(found.voxels_zyx - [0, 0, 30]) == {(0, 0, step) for step in range(-30, 31) if abs(step) >= 25}
 
 
 @given(label_maps, spacings, st.sampled_from([0.0, 1.0, 3.0, 6.0]))

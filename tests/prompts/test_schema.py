@@ -86,6 +86,7 @@ BAD_FILES: dict[str, tuple[str | dict | list, str]] = {
     "point not in a list": (with_object(points=[1, 2, 3]), "field 'points', point 1: 1 is given"),
     "point with two numbers": (with_point(1, 2), r"field 'points', point 2: \[1, 2\] is given.*three numbers"),
     "point with four numbers": (with_point(1, 2, 3, 4), "field 'points', point 2"),
+    "point of 100 numbers": (with_point(*range(1, 101)), r"point 2: \[1, 2, 3, .*\.\.\. is given.*three numbers"),
     "coordinate text": (with_point(1, 2, "3"), 'point 2: "3" is given, but it must be a finite number'),
     "coordinate null": (with_point(1, 2, None), "point 2: null is given"),
     "coordinate bool": (with_point(1, 2, True), "point 2: true is given"),
