@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Step:
         made_from: What the result is made from, fit for JSON, such as digests of its inputs. A step is done if its
             stamp holds the same. Without it, the command has to be the same.
         prefix: Program and arguments that the command is run through; no part of what is printed.
+        environment: Variables of this step alone.
     """
 
     name: str
@@ -46,6 +47,13 @@ class Step:
     already: Callable[[], bool] | None = None
     made_from: Callable[[], Any] | None = None
     prefix: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """The command as a shell takes it, with the step's own variables."""
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        return shlex.join((*(("env", *variables) if variables else ()), *self.command))
 
 
 def run_steps(
@@ -99,7 +107,8 @@ def run_steps(
         if step.action is not None:
             step.action()
         else:
-            _run((*step.prefix, *command), folder / "logs" / f"{step.name}.txt", environment, echo=echo, hear=hear)
+            log, variables = folder / "logs" / f"{step.name}.txt", {**environment, **step.environment}
+            _run((*step.prefix, *command), log, variables, echo=echo, hear=hear)
         write_json({**content, "seconds": round(time.monotonic() - start, 1)}, _stamp(folder, step.name))
         begun.unlink(missing_ok=True)
 

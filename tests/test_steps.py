@@ -43,6 +43,16 @@ def test_steps_run_in_order_and_not_again(tmp_path: Path) -> None:
     assert all("done before" in line for line in said)
 
 
+def test_a_step_has_variables_of_its_own_and_its_line_names_them(tmp_path: Path) -> None:
+    code = f"import os; open({str(tmp_path / 'trace')!r}, 'a').write(os.environ['PROMISE_TEST'])"
+    own = python_step("a", code, environment={"PROMISE_TEST": "8 9"})
+    run([own, python_step("b", code)], tmp_path)
+    assert (tmp_path / "trace").read_text() == "8 97"
+    subprocess.run(own.line, shell=True, check=True)
+    assert (tmp_path / "trace").read_text() == "8 978 9"
+    assert not python_step("b", code).line.startswith("env ")
+
+
 def test_changed_command_runs_again_with_all_after_it(tmp_path: Path) -> None:
     run([python_step(name, note(tmp_path, name)) for name in "abc"], tmp_path)
     run([python_step(name, note(tmp_path, name.upper() if name == "b" else name)) for name in "abc"], tmp_path)

@@ -140,8 +140,11 @@ def _runs(layout: BenchmarkLayout) -> list[dict[str, Any]]:
         cost = read_json(cost_file) if cost_file.is_file() else {}
         identity = {"trainer": method.runs, "plans": method.plans, "fold": training.fold, "seed": training.seed}
         parameters = dict(zip(("parameters", "trained_parameters"), counted[method.key], strict=True))
+        trained = _training(folder, layout.settings.configuration)
+        if method.origin is not None:
+            trained = _with_start(trained, method.origin, layout.start_fold(method, training))
         measured = {"device": cost.get("device", ""), "peak_memory_bytes": cost.get("peak_memory_bytes", NAN)}
-        rows.append(identity | parameters | _training(folder, layout.settings.configuration) | measured)
+        rows.append(identity | parameters | trained | measured)
     return rows
 
 
@@ -165,6 +168,13 @@ def _training(fold_folder: Path, configuration: str) -> dict[str, Any]:
     batch_size = read_json(fold_folder.parent / "plans.json")["configurations"][configuration].get("batch_size", NAN)
     steps = NNUNET_STEPS * len(ends)
     return found | {"steps": steps, "patches": steps * batch_size, "start": "random weights"}
+
+
+def _with_start(trained: dict[str, Any], origin: Method, fold_folder: Path) -> dict[str, Any]:
+    """What a training and the model that it started from cost together."""
+    start = _training(fold_folder, fold_folder.parent.name.rpartition("__")[2])
+    summed = {name: trained[name] + start[name] for name in ("epochs", "train_seconds", "steps", "patches")}
+    return trained | summed | {"start": f"{origin.trainer} ({origin.plans}), half of the budget"}
 
 
 def count_parameters(layout: BenchmarkLayout, method: Method) -> tuple[int, int]:

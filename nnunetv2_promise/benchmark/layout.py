@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,10 +111,30 @@ class BenchmarkLayout:
             return fold_folder(Path(method.model))
         return self.model(method, training.seed) / f"fold_{training.fold}"
 
+    def start_results(self, method: Method, training: Training) -> Path:
+        """``nnUNet_results`` of the model that a training starts from."""
+        return self.unit(method, training) / "start"
+
+    def start_fold(self, method: Method, training: Training) -> Path:
+        """The folder of its checkpoints.
+
+        Raises:
+            ValueError: If the method does not start from a model.
+        """
+        if method.origin is None:
+            raise ValueError(f"{method.key} starts from no model")
+        name = f"{method.origin.runs}__{method.origin.plans}__{self.settings.configuration}"
+        return self.start_results(method, training) / self.dataset / name / f"fold_{training.fold}"
+
     def environment(self, seed: int = 0) -> dict[str, str]:
         """The variables under which commands run, beside the present ones."""
         folders = {name: str(nnunet_folder(name)) for name in ("nnUNet_raw", "nnUNet_preprocessed")}
         variables = {**folders, "nnUNet_results": str(self.results(seed)), VARIABLE: trainer_search_path()}
-        budget = {name: getattr(self.settings, name) for name in ("minutes", "patches", "epochs")}
-        variables |= {f"nnUNet_promise_{name}": str(limit) for name, limit in budget.items() if limit is not None}
+        limits = {name: getattr(self.settings, name) for name in ("minutes", "patches", "epochs")}
+        variables |= budget_variables({name: limit for name, limit in limits.items() if limit is not None})
         return variables | {"nnUNet_promise_seed": str(seed)}
+
+
+def budget_variables(budget: Mapping[str, float]) -> dict[str, str]:
+    """The variables that tell a training its ``minutes``, ``patches`` or ``epochs``."""
+    return {f"nnUNet_promise_{name}": str(limit) for name, limit in budget.items()}

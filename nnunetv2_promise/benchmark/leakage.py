@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from nnunetv2_promise.benchmark.inputs import held_out_cases
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.methods import Method
@@ -22,10 +25,26 @@ def check_model(layout: BenchmarkLayout, method: Method, training: Training) -> 
     Raises:
         UserError: If it was not; the sentence names a case, and says so where it would be scored.
     """
-    folder, split_file = layout.model_fold(method, training), layout.preprocessed / FILE_NAME
-    parts = read_json(split_file)[training.fold]
+    folder = layout.model_fold(method, training)
     record = folder / TRAINING_RECORD
-    known = read_json(record) if record.is_file() else {"validation": _validated(layout, method, training)}
+    _check(layout, training, folder, read_json(record) if record.is_file() else {"validation": _validated(folder)})
+    if method.origin is not None:
+        check_start(layout, method, training)
+
+
+def check_start(layout: BenchmarkLayout, method: Method, training: Training) -> None:
+    """Check the same of the model that a training starts from.
+
+    Raises:
+        UserError: If it was trained on other cases, or there is no record of them.
+    """
+    folder = layout.start_fold(method, training)
+    _check(layout, training, folder, read_json(folder / TRAINING_RECORD))
+
+
+def _check(layout: BenchmarkLayout, training: Training, folder: Path, known: Mapping[str, list[str]]) -> None:
+    split_file = layout.preprocessed / FILE_NAME
+    parts = read_json(split_file)[training.fold]
     for part, name in (("train", "train"), ("validation", "val")):
         if part in known and set(known[part]) != set(parts[name]):
             case = min(set(known[part]) ^ set(parts[name]))
@@ -38,5 +57,5 @@ def check_model(layout: BenchmarkLayout, method: Method, training: Training) -> 
             )
 
 
-def _validated(layout: BenchmarkLayout, method: Method, training: Training) -> list[str]:
-    return list(find_volumes(layout.model_fold(method, training) / "validation", what="validation masks"))
+def _validated(folder: Path) -> list[str]:
+    return list(find_volumes(folder / "validation", what="validation masks"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunetv2_promise.errors import UserError
@@ -25,6 +25,7 @@ class Method:
         masks: Folder of masks that are scored as they are.
         engine: Whether nnInteractive's engine runs it.
         model: Model folder that is used as it is.
+        start: ``TRAINER:PLANS`` of a model without clicks that it starts from, trained for half of the budget.
     """
 
     trainer: str
@@ -34,6 +35,15 @@ class Method:
     masks: str | None = None
     engine: bool = False
     model: str | None = None
+    start: str | None = None
+
+    @property
+    def origin(self) -> Method | None:
+        """The method whose model it starts from."""
+        if self.start is None:
+            return None
+        trainer, _, plans = self.start.partition(":")
+        return Method(trainer, plans, f"{trainer}_limited", prompted=False)
 
     @property
     def key(self) -> str:
@@ -58,30 +68,63 @@ def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) 
     Raises:
         UserError: If a trainer is unknown, has no ``_limited`` variant, or is named twice.
     """
-    from nnunetv2_promise.trainer_search import find_trainer
-    from nnunetv2_promise.trainers import InteractiveUNetTrainer, ProMISeTrainer
-
     methods: list[Method] = []
     for text in named:
-        trainer, _, plans = text.partition(":")
-        found = find_trainer(trainer)
-        if found is None:
-            raise UserError(
-                f"-tr {trainer}: nnU-Net finds no such trainer; check the name, and nnUNet_extTrainer for your own."
-            )
-        runs = f"{trainer}_limited" if limited else trainer
-        if find_trainer(runs) is None:
-            raise UserError(
-                f"-tr {trainer}: there is no {runs}, which --minutes, --patches and --epochs need; leave them out, or "
-                f"define it: 'class {runs}(LimitedTraining, {trainer})'."
-            )
-        promise, engine = issubclass(found, ProMISeTrainer), issubclass(found, InteractiveUNetTrainer)
-        usual = prompted_plans if promise else "InteractiveUNetPlans" if engine else "nnUNetPlans"
-        method = Method(trainer, plans or usual, runs, prompted=promise or engine, engine=engine)
+        method = _method(text, option="-tr", prompted_plans=prompted_plans, limited=limited)
         if method in methods:
             raise UserError(f"-tr {text} is named twice; name each trainer once.")
         methods.append(method)
     return tuple(methods)
+
+
+def start_clickable_from(named: str, methods: Sequence[Method], *, limited: bool) -> tuple[Method, ...]:
+    """The methods, of which each clickable U-Net starts from what ``--start_from`` names.
+
+    Args:
+        named: ``TRAINER`` or ``TRAINER:PLANS`` without clicks. Without plans, those of the clickable U-Net.
+        methods: From ``choose_methods``.
+        limited: Whether trainings have a budget, of which either training gets a half.
+
+    Raises:
+        UserError: If no method is a clickable U-Net, there is no budget to halve, or the trainer is unknown, has no
+            ``_limited`` variant or takes clicks itself.
+    """
+    if not any(method.engine for method in methods):
+        raise UserError("--start_from is about clickable U-Nets, and -tr names none; add InteractiveUNetTrainer.")
+    if not limited:
+        raise UserError(
+            "--start_from halves a budget, so it needs --minutes, --patches or --epochs; without one, train with "
+            "'nnUNetv2_train ... -pretrained_weights' first, the benchmark takes the model that it finds."
+        )
+    origin = _method(named, option="--start_from", prompted_plans="", limited=True)
+    if origin.prompted:
+        raise UserError(f"--start_from {origin.trainer} takes clicks itself; name a trainer such as nnUNetTrainer.")
+    own_plans = named.partition(":")[2]
+    return tuple(
+        replace(method, start=f"{origin.trainer}:{own_plans or method.plans}") if method.engine else method
+        for method in methods
+    )
+
+
+def _method(text: str, *, option: str, prompted_plans: str, limited: bool) -> Method:
+    from nnunetv2_promise.trainer_search import find_trainer
+    from nnunetv2_promise.trainers import InteractiveUNetTrainer, ProMISeTrainer
+
+    trainer, _, plans = text.partition(":")
+    found = find_trainer(trainer)
+    if found is None:
+        raise UserError(
+            f"{option} {trainer}: nnU-Net finds no such trainer; check the name, and nnUNet_extTrainer for your own."
+        )
+    runs = f"{trainer}_limited" if limited else trainer
+    if find_trainer(runs) is None:
+        raise UserError(
+            f"{option} {trainer}: there is no {runs}, which --minutes, --patches and --epochs need; leave them out, or "
+            f"define it: 'class {runs}(LimitedTraining, {trainer})'."
+        )
+    promise, engine = issubclass(found, ProMISeTrainer), issubclass(found, InteractiveUNetTrainer)
+    usual = prompted_plans if promise else "InteractiveUNetPlans" if engine else "nnUNetPlans"
+    return Method(trainer, plans or usual, runs, prompted=promise or engine, engine=engine)
 
 
 def choose_masks(named: Sequence[str]) -> tuple[Method, ...]:

@@ -11,6 +11,7 @@ from nnunetv2_promise.benchmark.fingerprints import digest_of
 from nnunetv2_promise.benchmark.inputs import conditions, ensure_splits, link_cases
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
 from nnunetv2_promise.benchmark.settings import save_settings
+from nnunetv2_promise.benchmark.start import check_architectures
 from nnunetv2_promise.dataset.splits import dataset_cases
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.evaluation.tolerances import tolerances_of
@@ -36,6 +37,7 @@ def prepare(layout: BenchmarkLayout, say: Callable[[str], None]) -> None:
     workers = "1" if os.environ.get("nnUNet_n_proc_DA") == "0" else os.environ.get("nnUNet_n_proc_DA")
     planning = environment | ({"nnUNet_n_proc_DA": workers} if workers else {})
     run_steps(steps, layout.preparation, planning, say, echo=False)
+    check_architectures(layout)
     ensure_splits(layout)
     for fold in layout.settings.folds:
         link_cases(layout, fold)
@@ -44,7 +46,8 @@ def prepare(layout: BenchmarkLayout, say: Callable[[str], None]) -> None:
 
 def preprocessing_steps(layout: BenchmarkLayout) -> list[Step]:
     """Plan and preprocess for every plans identifier that is used; plans that exist are never written again."""
-    names = dict.fromkeys(method.plans for method in layout.settings.methods if method.trained)
+    trained = [method for method in layout.settings.methods if method.trained]
+    names = dict.fromkeys(each.plans for method in trained for each in (method.origin, method) if each is not None)
     return [_preprocess(layout, name) for name in names]
 
 

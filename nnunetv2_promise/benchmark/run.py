@@ -63,5 +63,5 @@ def command_lines(layout: BenchmarkLayout) -> list[str]:
         ]
         exported = variables
         steps = unit_steps(layout, layout.settings.method(key), training)
-        lines += [shlex.join(step.command) for step in steps]
+        lines += [step.line for step in steps]
     return lines

@@ -107,6 +107,20 @@ class BenchmarkSettings:
             return f"{self.epochs} epochs for each training"
         return "each trainer's own number of epochs"
 
+    def half_budgets(self) -> tuple[dict[str, float], dict[str, float]]:
+        """The budget of a model that another one starts from, and what is left for the other: minutes, patches, epochs.
+
+        Raises:
+            UserError: If there is nothing to share: one patch or one epoch.
+        """
+        if self.minutes is not None:
+            return {"minutes": self.minutes / 2}, {"minutes": self.minutes / 2}
+        name = "patches" if self.patches is not None else "epochs"
+        whole = getattr(self, name) or 0
+        if whole < 2:
+            raise UserError(f"--{name} {whole} cannot be shared with the model of --start_from; give 2 or more.")
+        return {name: whole // 2}, {name: whole - whole // 2}
+
     @property
     def trainings(self) -> list[Training]:
         """Every training of a method; all folds come before the next seed."""
@@ -141,8 +155,16 @@ def with_earlier(settings: BenchmarkSettings, root: Path, *, reference_named: bo
             raise UserError(
                 f"{root} was made with {name} {old}, now it is {new}; name another folder with -o, or remove it."
             )
-    new_keys = {method.key: method for method in settings.methods}
-    methods = {method.key: method for method in before.methods} | new_keys
+    methods = {method.key: method for method in before.methods}
+    for method in settings.methods:
+        start = methods.setdefault(method.key, method).start
+        if start != method.start:
+            old, new = (f"from {name}" if name else "without --start_from" for name in (start, method.start))
+            raise UserError(
+                f"{root} was made with {method.trainer} starting {old}, now it starts {new}; name another folder with "
+                "-o, or remove it."
+            )
+    methods |= {method.key: method for method in settings.methods}
     return replace(
         settings,
         methods=tuple(methods.values()),

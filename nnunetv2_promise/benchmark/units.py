@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunetv2_promise.benchmark.fingerprints import digest, digest_of, versions
 from nnunetv2_promise.benchmark.inputs import conditions
-from nnunetv2_promise.benchmark.layout import BenchmarkLayout
+from nnunetv2_promise.benchmark.layout import BenchmarkLayout, budget_variables
 from nnunetv2_promise.benchmark.leakage import check_model
 from nnunetv2_promise.benchmark.measure import prefix
 from nnunetv2_promise.benchmark.methods import Method
@@ -28,6 +28,7 @@ from nnunetv2_promise.benchmark.predicting import (
 from nnunetv2_promise.benchmark.scores_of_clicks import write_object_scores
 from nnunetv2_promise.benchmark.scoring import kind_of, prompts_of, write_condition_scores
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training, load_settings
+from nnunetv2_promise.benchmark.start import has_checkpoint, start_step
 from nnunetv2_promise.files import locked
 from nnunetv2_promise.steps import Step, run_steps
 from nnunetv2_promise.training.records import TRAINING_RECORD
@@ -78,7 +79,8 @@ def run_unit(
 
 def unit_steps(layout: BenchmarkLayout, method: Method, training: Training) -> list[Step]:
     """Train, predict under every condition, score."""
-    steps = [_train(layout, method, training)] if method.trained else []
+    steps = [start_step(layout, method, training)] if method.origin else []
+    steps += [_train(layout, method, training)] if method.trained else []
     if method.prompted:
         for condition in conditions(layout):
             steps.append(predict_clicks(layout, method, training, condition))
@@ -109,10 +111,15 @@ def scored_conditions(layout: BenchmarkLayout, method: Method) -> list[str]:
 def _train(layout: BenchmarkLayout, method: Method, training: Training) -> Step:
     settings, folder = layout.settings, layout.model_fold(method, training)
     train = ("nnUNetv2_train", str(settings.dataset_id), settings.configuration, str(training.fold))
+    options: tuple[str, ...] = ("-tr", method.runs, "-p", method.plans, "-device", settings.device)
+    budget: dict[str, str] = {}
+    if method.origin is not None:
+        budget = budget_variables(settings.half_budgets()[1])
+        if not has_checkpoint(folder):  # nnU-Net resumes a training or starts it from weights
+            options += ("-pretrained_weights", str(layout.start_fold(method, training) / "checkpoint_final.pth"))
 
     def begun() -> bool:
-        checkpoints = [folder / f"checkpoint_{kind}.pth" for kind in ("final", "latest", "best")]
-        if not any(file.is_file() for file in checkpoints):
+        if not has_checkpoint(folder):
             return False
         if (folder / TRAINING_RECORD).is_file():
             check_model(layout, method, training)
@@ -129,12 +136,13 @@ def _train(layout: BenchmarkLayout, method: Method, training: Training) -> Step:
     return Step(
         "train",
         "Train",
-        (*train, "-tr", method.runs, "-p", method.plans, "-device", settings.device),
+        (*train, *options),
         resume=("--c",),
         resumable=begun,
         already=finished,
         needs=(),
         prefix=prefix(layout.training_cost(method, training)),
+        environment=budget,
     )
 
 

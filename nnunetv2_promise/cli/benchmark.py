@@ -66,6 +66,11 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         metavar="[NAME=]FOLDER",
         help="also models for nnInteractive's engine, as they are, with the same clicks",
     )
+    add(
+        "--start_from",
+        metavar="TRAINER[:PLANS]",
+        help="clickable U-Nets start from this trainer's model of the same fold, either gets half of the budget",
+    )
     budget = group.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=_positive, metavar="N", help="every training takes so long")
     budget.add_argument("--patches", type=at_least_one, metavar="N", help="every training sees so many patches")
@@ -155,7 +160,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 
 def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
     from nnunetv2_promise.benchmark.local import slots
-    from nnunetv2_promise.benchmark.methods import choose_masks, choose_methods, choose_models
+    from nnunetv2_promise.benchmark.methods import choose_masks, choose_methods, choose_models, start_clickable_from
     from nnunetv2_promise.benchmark.settings import BenchmarkSettings
     from nnunetv2_promise.errors import UserError
     from nnunetv2_promise.evaluation.metrics import DEFAULT_TOLERANCE_MM
@@ -163,6 +168,8 @@ def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
 
     limited = any(limit is not None for limit in (arguments.minutes, arguments.patches, arguments.epochs))
     methods = choose_methods(arguments.trainers, prompted_plans=arguments.plans, limited=limited)
+    if arguments.start_from:
+        methods = start_clickable_from(arguments.start_from, methods, limited=limited)
     names = [method.trainer for method in methods]
     reference = arguments.reference or ("nnUNetTrainer" if "nnUNetTrainer" in names else names[0])
     if reference not in names:
@@ -174,7 +181,7 @@ def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
         "dataset_id", "configuration", "minutes", "patches", "epochs", "training_seeds", "robustness", "per", "seed",
         "corrections", "jitter_mm", "crop", "device", "call",
     )  # fmt: skip
-    return BenchmarkSettings(
+    settings = BenchmarkSettings(
         methods=methods + choose_models(arguments.nninteractive) + choose_masks(arguments.masks),
         tolerance_mm=tolerance_mm,
         label_tolerances_mm=own_mm,
@@ -185,6 +192,9 @@ def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
         processes=arguments.processes,
         **{name: getattr(arguments, name) for name in same},
     )
+    if arguments.start_from:
+        settings.half_budgets()  # refused here, not when the first unit begins
+    return settings
 
 
 def _default_output(settings: BenchmarkSettings) -> Path:

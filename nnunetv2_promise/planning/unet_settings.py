@@ -12,6 +12,7 @@ UNETS = (
     "dynamic_network_architectures.architectures.unet.PlainConvUNet",
     "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
 )
+_OURS = ("unet", "image_channels", "labels", "prompts", "prompt_features")
 INTERACTIVE_KEY = "interactive"
 """Key of a configuration; its value may hold ``start_from``, a checkpoint to fine-tune, and the planner's reasons."""
 
@@ -31,3 +32,9 @@ def prompt_form(configuration: Mapping[str, Any]) -> str:
     if architecture["network_class_name"] != CLICKABLE_UNET:
         return "input"  # nnU-Net's own class, as in published models of nnInteractive
     return architecture["arch_kwargs"].get("prompts", "decoder")
+
+
+def plain_unet(configuration: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Class and arguments of the U-Net that a configuration plans, without what makes it clickable."""
+    name, arguments = (configuration["architecture"][key] for key in ("network_class_name", "arch_kwargs"))
+    return arguments.get("unet", name), {key: value for key, value in arguments.items() if key not in _OURS}

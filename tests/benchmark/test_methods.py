@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunetv2_promise.benchmark.methods import choose_masks, choose_methods, choose_models
+from nnunetv2_promise.benchmark.methods import choose_masks, choose_methods, choose_models, start_clickable_from
 from nnunetv2_promise.errors import UserError
 
 
@@ -57,3 +57,36 @@ def test_masks_need_a_name_and_a_folder(tmp_path: Path) -> None:
     for text in (str(tmp_path), f"={tmp_path}", f"a b={tmp_path}", "Expert=/nowhere"):
         with pytest.raises(UserError, match="give NAME=FOLDER"):
             choose_masks([text])
+
+
+def test_every_clickable_unet_starts_from_what_is_named_and_nothing_else_does() -> None:
+    named = ("nnUNetTrainer", "ProMISeTrainer", "InteractiveUNetTrainer", "InteractiveUNetTrainer_KeepUNet:MyPlans")
+    methods = choose_methods(named, prompted_plans="ProMISeTinyPlans", limited=True)
+    plain, promise, unet, kept = start_clickable_from("nnUNetTrainer", methods, limited=True)
+    assert (plain, promise) == methods[:2]
+    assert (unet.start, kept.start) == ("nnUNetTrainer:InteractiveUNetPlans", "nnUNetTrainer:MyPlans")
+    origin = kept.origin
+    assert origin is not None
+    assert (origin.trainer, origin.plans, origin.runs) == ("nnUNetTrainer", "MyPlans", "nnUNetTrainer_limited")
+    assert not origin.prompted
+    assert plain.origin is None
+    _, _, unet, kept = start_clickable_from("nnUNetTrainer:Small", methods, limited=True)
+    assert unet.start == kept.start == "nnUNetTrainer:Small"
+
+
+@pytest.mark.parametrize(
+    ("trainers", "start", "limited", "sentence"),
+    [
+        (("nnUNetTrainer", "ProMISeTrainer"), "nnUNetTrainer", True, "-tr names none; add InteractiveUNetTrainer"),
+        (("InteractiveUNetTrainer",), "nnUNetTrainer", False, "needs --minutes, --patches or --epochs"),
+        (("InteractiveUNetTrainer",), "NoTrainer", True, "--start_from NoTrainer: nnU-Net finds no such trainer"),
+        (("InteractiveUNetTrainer",), "nnUNetTrainer_5epochs", True, "there is no nnUNetTrainer_5epochs_limited"),
+        (("InteractiveUNetTrainer",), "ProMISeTrainer", True, "ProMISeTrainer takes clicks itself"),
+    ],
+)
+def test_what_no_clickable_unet_can_start_from_is_refused(
+    trainers: tuple[str, ...], start: str, limited: bool, sentence: str
+) -> None:
+    methods = choose_methods(trainers, prompted_plans="ProMISePlans", limited=limited)
+    with pytest.raises(UserError, match=sentence):
+        start_clickable_from(start, methods, limited=limited)
