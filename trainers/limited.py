@@ -19,6 +19,7 @@ from nnunetv2_promise.trainers.restartable import RestartableTraining, trainers_
 MINUTES_VARIABLE = "nnUNet_promise_minutes"
 PATCHES_VARIABLE = "nnUNet_promise_patches"
 EPOCHS_VARIABLE = "nnUNet_promise_epochs"
+VALIDATION_VARIABLE = "nnUNet_promise_final_validation"
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,11 @@ class LimitedTraining(RestartableTraining):
         if self.is_ddp:
             distributed.broadcast_object_list(agreed, src=0)
         return agreed[0]
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """As usual, unless ``nnUNet_promise_final_validation`` is 0: then somebody else scores the held-out cases."""
+        if os.environ.get(VALIDATION_VARIABLE) != "0":
+            super().perform_actual_validation(save_probabilities)
 
     def on_train_end(self) -> None:
         """Log how well the time was kept."""

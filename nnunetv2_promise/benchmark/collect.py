@@ -136,14 +136,18 @@ def _runs(layout: BenchmarkLayout) -> list[dict[str, Any]]:
     for method, training in _units(layout):
         if not method.trained:
             continue
-        cost_file, folder = layout.training_cost(method, training), layout.model_fold(method, training)
-        cost = read_json(cost_file) if cost_file.is_file() else {}
+        folder = layout.model_fold(method, training)
+        files = [layout.training_cost(method, training), layout.start_cost(method, training)]
+        costs = [read_json(file) for file in files if file.is_file()]
         identity = {"trainer": method.runs, "plans": method.plans, "fold": training.fold, "seed": training.seed}
         parameters = dict(zip(("parameters", "trained_parameters"), counted[method.key], strict=True))
         trained = _training(folder, layout.settings.configuration)
         if method.origin is not None:
             trained = _with_start(trained, method.origin, layout.start_fold(method, training))
-        measured = {"device": cost.get("device", ""), "peak_memory_bytes": cost.get("peak_memory_bytes", NAN)}
+        measured = {
+            "device": costs[0]["device"] if costs else "",
+            "peak_memory_bytes": max((cost["peak_memory_bytes"] for cost in costs), default=NAN),
+        }
         rows.append(identity | parameters | trained | measured)
     return rows
 

@@ -126,11 +126,19 @@ class BenchmarkLayout:
         name = f"{method.origin.runs}__{method.origin.plans}__{self.settings.configuration}"
         return self.start_results(method, training) / self.dataset / name / f"fold_{training.fold}"
 
+    def start_cost(self, method: Method, training: Training) -> Path:
+        """What its training cost."""
+        return self.unit(method, training) / "start_cost.json"
+
     def environment(self, seed: int = 0) -> dict[str, str]:
-        """The variables under which commands run, beside the present ones."""
+        """The variables under which commands run, beside the present ones.
+
+        Under a budget no training ends with nnU-Net's validation: the benchmark predicts the same cases itself.
+        """
         folders = {name: str(nnunet_folder(name)) for name in ("nnUNet_raw", "nnUNet_preprocessed")}
         variables = {**folders, "nnUNet_results": str(self.results(seed)), VARIABLE: trainer_search_path()}
         limits = {name: getattr(self.settings, name) for name in ("minutes", "patches", "epochs")}
+        variables |= {"nnUNet_promise_final_validation": "0"} if self.settings.limited else {}
         variables |= budget_variables({name: limit for name, limit in limits.items() if limit is not None})
         return variables | {"nnUNet_promise_seed": str(seed)}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout, budget_variables
 from nnunetv2_promise.benchmark.leakage import check_start
+from nnunetv2_promise.benchmark.measure import prefix
 from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.settings import Training
 from nnunetv2_promise.errors import UserError
@@ -28,8 +28,8 @@ def start_step(layout: BenchmarkLayout, method: Method, training: Training) -> S
     settings, folder = layout.settings, layout.start_fold(method, training)
     if method.origin is None:
         raise ValueError(f"{method.key} starts from no model")
-    module = (sys.executable, "-m", "nnunetv2_promise.benchmark.start_training")
-    model = (str(settings.dataset_id), settings.configuration, str(training.fold))
+    train = ("nnUNetv2_train", str(settings.dataset_id), settings.configuration, str(training.fold))
+    options = ("-tr", method.origin.runs, "-p", method.origin.plans, "-device", settings.device)
 
     def begun() -> bool:
         if not has_checkpoint(folder):
@@ -40,11 +40,12 @@ def start_step(layout: BenchmarkLayout, method: Method, training: Training) -> S
     return Step(
         "start",
         f"Train {method.origin.trainer} to start from",
-        (*module, *model, method.origin.runs, method.origin.plans, settings.device),
+        (*train, *options),
         resume=("--c",),
         resumable=begun,
         already=lambda: (folder / "checkpoint_final.pth").is_file(),
         needs=(),
+        prefix=prefix(layout.start_cost(method, training)),
         environment={
             "nnUNet_results": str(layout.start_results(method, training)),
             **budget_variables(settings.half_budgets()[0]),

@@ -53,8 +53,8 @@ def test_the_start_has_half_of_the_budget_and_a_folder_of_its_own(layout: Benchm
     start, train = unit_steps(layout, STARTED, Training(0, 1))[:2]
     own = layout.root / "units" / "InteractiveUNetTrainer__Clickable" / "fold_0_seed_1" / "start"
     assert start.environment == {"nnUNet_results": str(own), "nnUNet_promise_minutes": "4.5"}
-    assert start.command[3:] == ("9", "3d_fullres", "0", "nnUNetTrainer_limited", "Plain", "cpu")
-    assert start.line.startswith(f"env nnUNet_results={own} nnUNet_promise_minutes=4.5 ")
+    command = "nnUNetv2_train 9 3d_fullres 0 -tr nnUNetTrainer_limited -p Plain -device cpu"
+    assert start.line == f"env nnUNet_results={own} nnUNet_promise_minutes=4.5 {command}"
     weights = own / DATASET / "nnUNetTrainer_limited__Plain__3d_fullres" / "fold_0" / "checkpoint_final.pth"
     assert train.command[-2:] == ("-pretrained_weights", str(weights))
     assert train.environment == {"nnUNet_promise_minutes": "4.5"}
@@ -69,6 +69,23 @@ def test_a_training_that_has_begun_is_resumed_and_not_started_from_weights(layou
     assert start.already()
     assert train.resumable()
     assert "-pretrained_weights" not in train.command
+
+
+def test_a_training_within_a_budget_is_not_validated_by_itself(layout: BenchmarkLayout) -> None:
+    """The benchmark predicts the held-out cases; without a budget the models are the user's, as nnU-Net leaves them."""
+    training, whole = Training(0), BenchmarkLayout(layout.root, replace(layout.settings, minutes=None))
+    method = replace(STARTED, start=None, runs=STARTED.trainer)
+    assert layout.environment()["nnUNet_promise_final_validation"] == "0"
+    assert "nnUNet_promise_final_validation" not in whole.environment()
+    for each, done in ((layout, True), (whole, False)):
+        fold = each.model_fold(method, training)
+        note(fold, ["a", "b"], ["c"], "final")
+        train = unit_steps(each, method, training)[0]
+        assert train.already is not None
+        assert train.already() is done
+    (fold / "validation").mkdir()
+    (fold / "validation" / "summary.json").touch()
+    assert train.already()
 
 
 def test_a_start_that_has_begun_is_resumed(layout: BenchmarkLayout) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import preloaded
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
@@ -105,9 +107,16 @@ def test_printed_commands_work_as_printed(quick: BenchmarkWorkspace, finished: P
     """Those of a finished benchmark's first fold, its trainings left out, give the very masks again."""
     done = quick.run(finished, "-f", "0", "--dry_run")
     kept = [line for line in done.stdout.splitlines() if not line.startswith(("nnUNetv2_train", "#"))]
-    script = "\n".join(["set -e", *kept]).replace(str(finished / "units"), str(tmp_path / "units"))
-    environment = quick.environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=800, capture_output=True)
+    environment = quick.environment()
+    for line in kept:
+        words = shlex.split(line.replace(str(finished / "units"), str(tmp_path / "units")))
+        if words[0] == "export":
+            environment |= dict([words[1].split("=", 1)])
+        elif words[0].startswith("nnUNetv2_"):
+            program = Path(sys.executable).with_name(words[0])
+            preloaded.run([str(program), *words[1:]], env=environment, timeout=800).check_returncode()
+        else:
+            subprocess.run(words, env=environment, check=True, timeout=800, capture_output=True)
     for condition in (
         "QuickUNet__nnUNetPlans/fold_0/predictions/nearest_1",
         f"QuickProMISe__{PLANS}/fold_0/predictions/clicks_1",

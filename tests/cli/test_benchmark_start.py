@@ -28,8 +28,8 @@ def test_a_clickable_unet_starts_from_an_nnunet_of_half_the_budget(
 
     assert benchmark.main([*arguments, "--dry_run"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    (start,) = (shlex.split(line) for line in printed if "start_training" in line)
-    (train,) = (shlex.split(line) for line in printed if "nnUNetv2_train" in line)
+    start, train = (shlex.split(line) for line in printed if "nnUNetv2_train" in line)
+    assert "export nnUNet_promise_final_validation=0" in printed
     unit = output / "units" / f"InteractiveUNetTrainer__{CLICKABLE_PLANS}" / "fold_0"
     assert start[:3] == ["env", f"nnUNet_results={unit / 'start'}", "nnUNet_promise_patches=2"]
     assert train[:2] == ["env", "nnUNet_promise_patches=3"]
@@ -38,12 +38,12 @@ def test_a_clickable_unet_starts_from_an_nnunet_of_half_the_budget(
 
     clickable_plans.run("nnUNetv2_promise_benchmark", *arguments)
     assert weights.is_file()
-    assert not (weights.parent / "validation").exists()  # nobody asked for it
     assert "Segmentation heads" in (log := (unit / "logs" / "train.txt").read_text())
     assert "taken over." in log
     model = output / "nnUNet_results" / DATASET / f"InteractiveUNetTrainer_limited__{CLICKABLE_PLANS}__3d_fullres"
     steps = 0
     for folder in (weights.parent, model / "fold_0"):
+        assert not (folder / "validation").exists()
         record = json.loads((folder / "training_record.json").read_text())
         steps += sum(record["steps"])
     row = pd.read_csv(output / "report" / "table1.csv").iloc[0]
