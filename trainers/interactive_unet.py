@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS
 from nnunetv2_promise.network_architectures.weights.weight_files import check_weights, read_weight_file
 from nnunetv2_promise.planning.nninteractive_folder import OUTPUTS
-from nnunetv2_promise.planning.unet_settings import INTERACTIVE_KEY, prompt_form
+from nnunetv2_promise.planning.unet_settings import INTERACTIVE_KEY, engine_placement, prompt_form
 from nnunetv2_promise.trainers.restartable import RestartableTraining
 from nnunetv2_promise.training.click_rounds import ClickSchedule, average_gradients, backward_rounds
 from nnunetv2_promise.training.click_scores import click_scores
@@ -71,6 +71,7 @@ class InteractiveUNetTrainer(RestartableTraining):
         self.initial_lr = self.learning_rate
         self.weight_decay = self.decay
         self.prompts = prompt_form(self.configuration_manager.configuration)
+        self.placement = engine_placement(self.configuration_manager.configuration)
         self.enable_deep_supervision = self.segments_alone
         self.num_epochs = self.epochs
         self.oversample_foreground_percent = self.foreground_share
@@ -147,8 +148,9 @@ class InteractiveUNetTrainer(RestartableTraining):
         """nnU-Net's plot traces a network that takes an image alone; ours takes interactions as well."""
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """nnU-Net's loaders; patches are centred as at prediction, and a share is zoomed as by the engine."""
-        return make_dataloaders(cast(Any, self), partial(ZoomingDataLoader, zoom_share=self.zoom_share))
+        """nnU-Net's loaders; patches lie as our commands place them and as viewers do, a share is zoomed as by both."""
+        shares = {"zoom_share": self.zoom_share, "inside_share": 0.5 if self.placement == "inside" else 0.0}
+        return make_dataloaders(cast(Any, self), partial(ZoomingDataLoader, **shares))
 
     def on_train_start(self) -> None:
         """Take over the heads of pretrained weights, which nnU-Net leaves out; keep a record of the run."""

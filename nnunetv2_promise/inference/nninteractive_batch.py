@@ -27,6 +27,7 @@ from nnunetv2_promise.images.reading import check_stored_voxels
 from nnunetv2_promise.inference.case_output import CaseWriter, OutputFolder
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt
 from nnunetv2_promise.inference.case_segmentation import CaseMasks, ObjectMask
+from nnunetv2_promise.inference.engine_placement import move_patches_inside
 from nnunetv2_promise.inference.engine_prompts import ClickedObject, clicked_objects, kinds_taken
 from nnunetv2_promise.inference.object_faults import describe, faults, holds
 from nnunetv2_promise.inference.predict import PredictionRequest
@@ -35,6 +36,7 @@ from nnunetv2_promise.planning.nninteractive_folder import (
     is_nninteractive_folder,
     read_nninteractive_folder,
 )
+from nnunetv2_promise.planning.unet_settings import engine_placement
 from nnunetv2_promise.prompts.kinds import require_kinds
 from nnunetv2_promise.prompts.locate import LocatedPrompt, read_previous_mask
 from nnunetv2_promise.prompts.schema import PromptFile, load_prompt_file, prompt_file_for
@@ -163,10 +165,10 @@ def _refuse_unknown_cases(prompt_file: PromptFile, images: Mapping[str, Sequence
 
 
 def open_engine(folder: NNInteractiveFolder, device: str) -> nnInteractiveInferenceSession:
-    """The engine with a model, whose checkpoint has been read safely before.
+    """The engine with a model, whose checkpoint has been read safely before; its patches lie as the plans say.
 
     Raises:
-        UserError: If nnInteractive is not installed.
+        UserError: If nnInteractive is not installed, or the plans name an unknown place for patches.
     """
     try:
         from nnInteractive.inference.inference_session import nnInteractiveInferenceSession
@@ -181,6 +183,8 @@ def open_engine(folder: NNInteractiveFolder, device: str) -> nnInteractiveInfere
     session.initialize_from_trained_model_folder(
         str(folder.path), folder.checkpoint.parent.name.removeprefix("fold_"), folder.checkpoint.name
     )
+    if engine_placement(folder.configuration.configuration) == "inside":
+        move_patches_inside(session)
     return session
 
 

@@ -11,6 +11,7 @@ from nnunetv2_promise.planning.architectures import CLICKABLE_CLASS, NETWORK_CLA
 
 Target = Literal["object", "label"]
 Placement = Literal["centred", "inside"]
+INSIDE_REASON = "Patches near the border are moved inside the scan, where they see more of it."
 
 DEFAULT_SAM_CHECKPOINT = "vit_b"
 PAPER_LEARNING_RATE = 4e-4

@@ -11,7 +11,7 @@ from nnunetv2_promise.network_architectures.promise.patch_embedding import TOKEN
 from nnunetv2_promise.planning.architectures import TINY_ARCHITECTURE
 from nnunetv2_promise.planning.fitting import Choice, FittedPatch, fit_patch
 from nnunetv2_promise.planning.planner import ProMISePlanner
-from nnunetv2_promise.planning.prompt_settings import Placement
+from nnunetv2_promise.planning.prompt_settings import INSIDE_REASON, Placement
 from nnunetv2_promise.planning.sizes import (
     MIN_PATCH,
     finest_axis_mm,
@@ -53,7 +53,7 @@ class ProMISeTinyPlanner(ProMISePlanner):
         reasons.append(self._patch_reason(fitted.patch_size, spacing))
         reasons.append(f"At most {self.max_patch} voxels per axis and batch size {self.batch_size}: small and fast.")
         if self.placement == "inside":
-            reasons.append("Patches near the border are moved inside the scan, where they see more of it.")
+            reasons.append(INSIDE_REASON)
         return Choice(spacing, fitted, self.batch_size, [*reasons, *fitted.reasons])
 
     def _architecture_plans(self, fitted: FittedPatch) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import CHANNELS
 from nnunetv2_promise.planning.interactive_planners import VoxelSpacePlanning
 from nnunetv2_promise.planning.nninteractive_folder import OUTPUTS, NNInteractiveFolder, read_nninteractive_folder
 from nnunetv2_promise.planning.planner import CONFIGURATION, times
+from nnunetv2_promise.planning.prompt_settings import INSIDE_REASON
 from nnunetv2_promise.planning.unet_settings import CLICKABLE_UNET, INTERACTIVE_KEY, UNETS
 
 _logger = logging.getLogger(__name__)
@@ -122,7 +123,8 @@ class UNetPlanning(VoxelSpacePlanning):
             patch = times(configuration["patch_size"])
             batch_size = configuration["batch_size"]
             reason = f"Patch {patch} and batch size {batch_size} by nnU-Net's rules for the memory target."
-            configuration[INTERACTIVE_KEY] = {"reasons": [*self._voxel_spacing()[1], reason]}
+            reasons = [*self._voxel_spacing()[1], reason, INSIDE_REASON]
+            configuration[INTERACTIVE_KEY] = {"placement": "inside", "reasons": reasons}
             return configuration
         return configuration | self._taken_over(self.start, approximate_n_voxels_dataset)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SCHEMA_NAME = "prompts.schema.json"
 VERSIONS = (1, 2)
 POINT_LISTS = ("points", "negative_points")
+_OF_VERSION_2 = ("negative_points", "order", "box", "scribbles", "previous_mask")
 _STAND_IN = [[0, 0, 0]]
 _EXPECTED = {
     "version": "1 or 2",
@@ -198,7 +199,7 @@ def _fault(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
         unknown = next(key for key in error.instance if key not in known)
-        if kind == "object" and unknown in _EXPECTED:
+        if kind == "object" and unknown in _OF_VERSION_2:
             return f'the key {unknown!r} belongs to version 2; write "version": 2'
         return f"the key {unknown!r} is unknown; only {', '.join(map(repr, known))} may stand here"
     if error.validator == "anyOf":

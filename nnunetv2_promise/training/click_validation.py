@@ -15,8 +15,9 @@ from torch import Tensor, distributed
 
 from nnunetv2_promise.files import write_json
 from nnunetv2_promise.images.objects import find_objects
-from nnunetv2_promise.inference.placement import overlap
+from nnunetv2_promise.inference.placement import overlap, place_window
 from nnunetv2_promise.network_architectures.interactive.channels import PREVIOUS_MASK, click, empty_channels
+from nnunetv2_promise.planning.unet_settings import engine_placement
 from nnunetv2_promise.prompts.corrections import next_click
 from nnunetv2_promise.training.case_shares import in_step, share_of_process
 from nnunetv2_promise.training.clicked_patches import touching
@@ -38,11 +39,12 @@ def correct_object(
     *,
     patch_size: Sequence[int],
     spacing_zyx_mm: Sequence[float],
+    inside: bool = False,
 ) -> list[float]:
     """Click where the field's protocol would click next, ``CLICKS`` times.
 
-    As in nnInteractive's engine, the patch is centred on the newest click and the answer replaces the mask there;
-    nothing is zoomed.
+    As in nnInteractive's engine, the patch lies around the newest click and the answer replaces the mask there; nothing
+    is zoomed.
 
     Args:
         network: From (1, C + 7, D, H, W), image and interactions, to (1, 2, D, H, W) logits.
@@ -51,6 +53,7 @@ def correct_object(
         mask: (D, H, W), the mask to correct; empty if there is none.
         patch_size: Of the network.
         spacing_zyx_mm: Of the image.
+        inside: Whether the patch is moved inside the scan, or else centred on the click.
 
     Returns:
         Dice before the first click and after each; the last one is repeated once nothing is wrong any more.
@@ -64,7 +67,7 @@ def correct_object(
             return scores + scores[-1:] * (CLICKS + 1 - len(scores))
         point, positive = found
         click(channels, point, positive=positive)
-        start = [place - length // 2 for place, length in zip(point, patch_size, strict=True)]
+        start = place_window(np.array([point]), patch_size, truth.shape if inside else None)
         box = [[low, low + length] for low, length in zip(start, patch_size, strict=True)]
         patch = torch.cat([crop_and_pad_nd(image, box, 0), crop_and_pad_nd(channels, box, 0).to(image)])
         answer = network(patch[None])[0].argmax(0).cpu()
@@ -105,6 +108,7 @@ def validate_clicks(trainer: nnUNetTrainer, network: Callable[[Tensor], Tensor],
                 touching(whole[None, None], one[None, None])[0, 0].numpy(),
                 patch_size=trainer.configuration_manager.patch_size,
                 spacing_zyx_mm=properties["spacing"],
+                inside=engine_placement(trainer.configuration_manager.configuration) == "inside",
             )
             rows.append({"case": key, "label": int(item.label), "voxels": item.size_voxels, "dice": scores})
     _write(trainer, rows)

@@ -43,7 +43,9 @@ class Shrink(BasicTransform):
 
 
 class ZoomingDataLoader(CentredDataLoader):
-    """Centred patches, a share of them zoomed out by one of AutoZoom's factors.
+    """Patches around foreground, a share of them zoomed out by one of AutoZoom's factors.
+
+    Of the others a share is moved inside the scan; all the rest is centred on its voxel, with zeros beyond the scan.
 
     A batch has one more entry, ``zoom``: (batch size,) float32, 1 where a patch is not zoomed.
     """
@@ -51,10 +53,11 @@ class ZoomingDataLoader(CentredDataLoader):
     patch_size: Any
     transforms: Any
 
-    def __init__(self, *args: Any, zoom_share: float, **kwargs: Any) -> None:
-        """As nnU-Net's loader; ``zoom_share`` is the share of zoomed patches."""
+    def __init__(self, *args: Any, zoom_share: float, inside_share: float = 0.0, **kwargs: Any) -> None:
+        """As nnU-Net's loader; the shares are those of zoomed patches, and of patches inside among the others."""
         super().__init__(*args, **kwargs)
         self.zoom_share = zoom_share
+        self.inside_share = inside_share
         self.transforms = ComposeTransforms([Shrink(self.patch_size), self.transforms])
         self._zooms: list[float] = []
 
@@ -64,6 +67,7 @@ class ZoomingDataLoader(CentredDataLoader):
         """Half-open box of a patch before shrinking; see nnU-Net."""
         zoom = self._draw_zoom(data_shape)
         self._zooms.append(zoom)
+        self.inside = zoom == 1 and np.random.uniform() < self.inside_share
         if zoom == 1:
             return super().get_bbox(data_shape, force_fg, class_locations, *args, **kwargs)
         size, padding = self.patch_size, self.need_to_pad

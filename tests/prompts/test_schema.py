@@ -103,6 +103,8 @@ BAD_FILES: dict[str, tuple[str | dict | list, str]] = {
         version_2(name="x"),
         "object 2: the key 'name' is unknown; only 'label', 'points', 'neg",
     ),
+    "version 1, key of another place": (with_object(point=[1, 2, 3]), "object 2: the key 'point' is unknown; only"),
+    "version 2, key of another place": (version_2(version=2), "object 2: the key 'version' is unknown; only"),
     "nothing shown": (version_2(points=...), "object 2: nothing says where the object is; give points, negative"),
     "only empty lists": (version_2(points=[], negative_points=[], scribbles=[]), "nothing says where"),
     "only a mask": (version_2(points=..., previous_mask="m.nii.gz"), "nothing says where"),

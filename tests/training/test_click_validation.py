@@ -46,7 +46,8 @@ def test_each_click_repairs_what_it_falls_on():
     assert scores == sorted(scores)
 
 
-def test_the_patch_is_centred_on_the_newest_click_and_padded_beyond_the_scan():
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_patch_is_centred_on_the_newest_click_and_padded_beyond_the_scan_or_moved_inside(inside: bool):
     image = torch.arange(1.0, 1 + 9 * 10 * 11).view(1, 9, 10, 11)
     truth = np.zeros((9, 10, 11), dtype=bool)
     truth[1, 2, 8] = True
@@ -56,11 +57,15 @@ def test_the_patch_is_centred_on_the_newest_click_and_padded_beyond_the_scan():
         seen.append(x)
         return _follow_clicks(x)
 
-    correct_object(network, image, truth, truth & False, patch_size=(4, 6, 8), spacing_zyx_mm=(1, 1, 1))
+    correct_object(network, image, truth, truth & False, patch_size=(4, 6, 8), spacing_zyx_mm=(1, 1, 1), inside=inside)
     expected = np.zeros((4, 6, 8))
-    expected[1:, 1:, :7] = image[0, :3, :5, 4:]  # from (-1, -1, 4)
+    if inside:
+        expected[:] = image[0, :4, :6, 3:]  # from (0, 0, 3)
+    else:
+        expected[1:, 1:, :7] = image[0, :3, :5, 4:]  # from (-1, -1, 4)
     np.testing.assert_array_equal(seen[0][0, 0].numpy(), expected)
-    assert seen[0][0, 1 + POSITIVE_POINTS].argmax() == np.ravel_multi_index((2, 3, 4), (4, 6, 8))
+    clicked = (1, 2, 5) if inside else (2, 3, 4)
+    assert seen[0][0, 1 + POSITIVE_POINTS].argmax() == np.ravel_multi_index(clicked, (4, 6, 8))
 
 
 def test_a_perfect_mask_is_not_clicked():
@@ -83,21 +88,28 @@ def test_corrections_start_from_the_mask_that_validation_wrote(tmp_path: Path):
     np.testing.assert_array_equal(start, labels[:3, 2:, 1:].transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("automatic", [True, False])
+@pytest.mark.parametrize(("automatic", "placement"), [(True, "centred"), (False, "inside")])
 def test_every_object_of_every_case_is_corrected(
-    automatic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    automatic: bool, placement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Label 2 has two objects; the automatic mask is right on the first of them and misses the other."""
     labels = np.zeros((12, 14, 16), dtype=np.int16)
     labels[1:4, 1:4, 1:4] = 2
     labels[8:10, 9:12, 9:12] = 2
     found = np.where(np.arange(12)[:, None, None] < 6, labels, 0)
-    loaded = (np.zeros((1, *labels.shape)), labels[None], None, {"spacing": (1.0, 1.0, 1.0)})
+    loaded = (np.ones((1, *labels.shape)), labels[None], None, {"spacing": (1.0, 1.0, 1.0)})
     asked: list[list[str]] = []
 
     def dataset_class(folder: str, keys: list[str]) -> SimpleNamespace:
         asked.append([folder, *keys])
         return SimpleNamespace(load_case=lambda key: loaded)
+
+    seen: list[int] = []
+
+    def network_of_trainer(x: torch.Tensor) -> torch.Tensor:
+        holds_scan = x[0, 0].any(-1).any(-1).nonzero()
+        seen.extend((int(holds_scan.min()), int(holds_scan.max())))
+        return _follow_clicks(x)
 
     network = torch.nn.Module()
     rows: list[dict] = []
@@ -113,11 +125,15 @@ def test_every_object_of_every_case_is_corrected(
             preprocessed_dataset_folder="folder",
             device=torch.device("cpu"),
             label_manager=SimpleNamespace(foreground_labels=[1, 2]),
-            configuration_manager=SimpleNamespace(patch_size=PATCH),
+            configuration_manager=SimpleNamespace(
+                patch_size=PATCH, configuration={"interactive": {"placement": placement}}
+            ),
         ),
-        _follow_clicks,
+        network_of_trainer,
         automatic=automatic,
     )
+    # The case has 12 voxels along z and the patch 16: moved inside, it starts two voxels before the scan.
+    assert ({2, 13} >= {int(place) for place in seen}) == (placement == "inside")
     assert asked == [["False"], ["folder", "a", "b"]]
     assert not network.training
     assert [(row["case"], row["label"], row["voxels"]) for row in rows] == [

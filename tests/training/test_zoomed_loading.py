@@ -19,18 +19,21 @@ class _Scan:
 
     identifiers = ("case",)
 
+    def __init__(self, voxel: tuple[int, int, int] = (24, 24, 24)) -> None:
+        self.voxel = voxel
+
     def load_case(self, key):
         image = np.broadcast_to(np.arange(48, dtype=np.float32)[None, :, None, None], (1, *SHAPE)).copy()
         labels = np.zeros((1, *SHAPE), dtype=np.int16)
         labels[0, 16:32, 16:32, 16:32] = 1
-        return image, labels, None, {"class_locations": {1: np.array([[0, 24, 24, 24]])}}
+        return image, labels, None, {"class_locations": {1: np.array([[0, *self.voxel]])}}
 
 
-def _loader(zoom_share: float) -> ZoomingDataLoader:
+def _loader(zoom_share: float, scan: _Scan | None = None, inside_share: float = 0.0) -> ZoomingDataLoader:
     manager = SimpleNamespace(all_labels=[0, 1], has_ignore_label=False)
     np.random.seed(0)
     return ZoomingDataLoader(
-        _Scan(),
+        scan or _Scan(),
         8,
         (16, 16, 16),
         (16, 16, 16),
@@ -39,6 +42,7 @@ def _loader(zoom_share: float) -> ZoomingDataLoader:
         probabilistic_oversampling=True,
         transforms=ComposeTransforms([]),
         zoom_share=zoom_share,
+        inside_share=inside_share,
     )
 
 
@@ -47,6 +51,17 @@ def test_no_zoom_gives_plain_patches():
     assert batch["zoom"].tolist() == [1] * 8
     assert batch["data"].shape == (8, 1, 16, 16, 16)
     torch.testing.assert_close(batch["data"][0, 0, :, 0, 0].diff(), torch.ones(15))
+
+
+def test_a_share_of_the_patches_is_moved_inside_the_scan_unless_they_are_zoomed():
+    """Around voxel z = 2 a patch of 16 begins at -6, and at 0 inside; beyond the scan there is nothing."""
+    corner = _Scan((2, 24, 24))
+    for share, starts in ((0.0, {-6}), (1.0, {0}), (0.5, {-6, 0})):
+        batch = next(_loader(0.0, corner, share))
+        assert {int(image[0, 8, 0, 0]) - 8 for image in batch["data"]} == starts
+    batch = next(_loader(1.0, corner, 1.0))
+    for zoom, image in zip(batch["zoom"].tolist(), batch["data"], strict=True):
+        assert float(image[0, 8, 8, 8]) == pytest.approx(2 + zoom / 2 - 0.5, abs=0.3)  # a voxel of so many
 
 
 def test_zoomed_patches_show_more_of_the_scan_around_the_same_middle():
