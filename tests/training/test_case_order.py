@@ -35,8 +35,10 @@ def test_an_epoch_has_every_case_once_and_a_fill(cases: int, processes: int, ste
 def test_passes_repeat_with_the_seed_and_differ_from_each_other() -> None:
     first, second = order(), order()
     assert first.steps_per_pass == 7  # of one process, unless told otherwise
-    assert [first.next_batch() for _ in range(7)] == [second.next_batch() for _ in range(7)]
-    assert [first.next_batch() for _ in range(7)] != [order().next_batch() for _ in range(7)]
+    passes = [[first.next_batch() for _ in range(7)] for _ in range(3)]
+    assert [second.next_batch() for _ in range(7)] == passes[0]
+    assert {case for batch in passes[0] for case in batch} == set(CASES)
+    assert passes[0] != passes[1] != passes[2] != passes[0]
 
 
 def test_workers_share_the_order() -> None:

@@ -64,6 +64,7 @@ def test_the_patch_is_centred_on_the_newest_click_and_padded_beyond_the_scan_or_
     else:
         expected[1:, 1:, :7] = image[0, :3, :5, 4:]  # from (-1, -1, 4)
     np.testing.assert_array_equal(seen[0][0, 0].numpy(), expected)
+    assert inside or not seen[0][0, 1:, 0].any()  # nothing was clicked or answered beyond the scan
     clicked = (1, 2, 5) if inside else (2, 3, 4)
     assert seen[0][0, 1 + POSITIVE_POINTS].argmax() == np.ravel_multi_index(clicked, (4, 6, 8))
 
@@ -76,6 +77,19 @@ def test_a_perfect_mask_is_not_clicked():
         raise AssertionError("clicked")
 
     assert _correct(truth, truth.copy(), never) == [1.0] * (CLICKS + 1)
+
+
+def test_a_mask_that_has_become_right_keeps_its_dice():
+    """Two voxels far from each other, of which each click adds one."""
+    truth = np.zeros((24, 24, 24), dtype=bool)
+    truth[3, 4, 5] = truth[20, 19, 18] = True
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        wanted = (x[:, 1 + PREVIOUS_MASK] > 0) | (x[:, 1 + POSITIVE_POINTS] == 1)
+        return torch.stack([~wanted, wanted], dim=1).float()
+
+    scores = _correct(truth, truth & False, network)
+    assert scores == pytest.approx([0, 2 / 3, 1, 1, 1, 1])  # before the first click and after each of five
 
 
 def test_corrections_start_from_the_mask_that_validation_wrote(tmp_path: Path):
@@ -92,11 +106,15 @@ def test_corrections_start_from_the_mask_that_validation_wrote(tmp_path: Path):
 def test_every_object_of_every_case_is_corrected(
     automatic: bool, placement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Label 2 has two objects; the automatic mask is right on the first of them and misses the other."""
+    """Label 2 has two objects; the automatic mask is right on the first of them and misses the other.
+
+    Beside the first it has a label of which there is no object.
+    """
     labels = np.zeros((12, 14, 16), dtype=np.int16)
     labels[1:4, 1:4, 1:4] = 2
     labels[8:10, 9:12, 9:12] = 2
     found = np.where(np.arange(12)[:, None, None] < 6, labels, 0)
+    found[4, 1:4, 1:4] = 3
     loaded = (np.ones((1, *labels.shape)), labels[None], None, {"spacing": (1.0, 1.0, 1.0)})
     asked: list[list[str]] = []
 
@@ -106,7 +124,8 @@ def test_every_object_of_every_case_is_corrected(
 
     seen: list[int] = []
 
-    def network_of_trainer(x: torch.Tensor) -> torch.Tensor:
+    def follow(x: torch.Tensor) -> torch.Tensor:
+        assert torch.is_inference_mode_enabled()
         holds_scan = x[0, 0].any(-1).any(-1).nonzero()
         seen.extend((int(holds_scan.min()), int(holds_scan.max())))
         return _follow_clicks(x)
@@ -129,7 +148,7 @@ def test_every_object_of_every_case_is_corrected(
                 patch_size=PATCH, configuration={"interactive": {"placement": placement}}
             ),
         ),
-        network_of_trainer,
+        follow,
         automatic=automatic,
     )
     # The case has 12 voxels along z and the patch 16: moved inside, it starts two voxels before the scan.
@@ -159,8 +178,8 @@ def test_the_first_process_writes_what_was_scored(rank: int, tmp_path: Path):
         is_ddp=False, local_rank=rank, output_folder=str(tmp_path), print_to_log_file=lines.append
     )
     rows = [
-        {"case": "a", "label": 1, "voxels": 8, "dice": [0.2, 0.4]},
-        {"case": "b", "label": 2, "voxels": 3, "dice": [0.4, 0.8]},
+        {"case": "a", "label": 1, "voxels": 8, "dice": [0.2, 0.5]},
+        {"case": "b", "label": 2, "voxels": 3, "dice": [0.4, 0.7]},
     ]
     click_validation._write(trainer, rows)
     file = tmp_path / "validation" / "clicks.json"
@@ -169,7 +188,25 @@ def test_the_first_process_writes_what_was_scored(rank: int, tmp_path: Path):
         written = json.loads(file.read_text())
         assert written["objects"] == rows
         assert written["mean_dice"] == pytest.approx([0.3, 0.6])
-        assert lines == [f"Mean Dice at 0 to {CLICKS} corrective clicks: 0.3000, 0.6000"]
+        assert lines == ["Mean Dice at 0 to 5 corrective clicks: 0.3000, 0.6000"]
+
+
+def test_what_all_processes_scored_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "validation").mkdir()
+    own, others = ([{"case": case, "label": 1, "voxels": 8, "dice": [value]}] for case, value in (("a", 0.2), ("b", 1)))
+
+    def gather(gathered: list, rows: list) -> None:
+        assert gathered == [None, None]
+        gathered[:] = [rows, others]
+
+    monkeypatch.setattr(click_validation.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(click_validation.distributed, "all_gather_object", gather)
+    trainer = SimpleNamespace(
+        is_ddp=True, local_rank=0, output_folder=str(tmp_path), print_to_log_file=lambda line: None
+    )
+    click_validation._write(trainer, own)
+    written = json.loads((tmp_path / "validation" / "clicks.json").read_text())
+    assert written == {"mean_dice": pytest.approx([0.6]), "objects": [*own, *others]}
 
 
 def test_nothing_scored_writes_nothing(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from nnunetv2_promise.network_architectures.interactive.channels import (
@@ -32,10 +33,13 @@ def test_choose_objects_takes_one_component_of_one_label():
 def test_choose_objects_draws_labels_alike_however_large():
     labels = torch.zeros(1, 1, 8, 8, 8, dtype=torch.int16)
     labels[0, 0, :4] = 1
-    labels[0, 0, 7, 7, 7] = 2
-    rng = np.random.default_rng(0)
-    share = np.mean([int(choose_objects(labels, [1, 2], rng)[1]) for _ in range(200)])
-    assert 0.4 < share < 0.6
+    labels[0, 0, 4, 7, 7] = 2  # touches the other label
+    rng, chosen = np.random.default_rng(0), []
+    for _ in range(200):
+        objects, (index,) = choose_objects(labels, [1, 2], rng)
+        assert torch.equal(objects, labels == index + 1)
+        chosen.append(int(index))
+    assert 0.4 < np.mean(chosen) < 0.6
 
 
 def test_touching_keeps_components_that_overlap():
@@ -43,7 +47,7 @@ def test_touching_keeps_components_that_overlap():
     mask[..., 0, 0, 0] = mask[..., 1, 1, 1] = True  # one component: corners touch
     mask[..., 5, 5, 5] = True
     wanted = torch.zeros_like(mask)
-    wanted[..., 1, 1, 1] = True
+    wanted[..., 1, 1, 1:3] = True  # and beyond the mask
     kept = touching(mask, wanted)
     assert kept.sum() == 2
     assert not kept[..., 5, 5, 5]
@@ -74,12 +78,13 @@ def test_clicks_on_a_right_mask_say_what_is_true():
     assert not patches.channels[0, NEGATIVE_POINTS].any()
 
 
-def test_clicks_in_a_zoomed_patch_have_the_engines_size():
+@pytest.mark.parametrize(("zooms", "zoom"), [(torch.tensor([4.0]), 4.0), (None, 1.0)])
+def test_clicks_in_a_zoomed_patch_have_the_engines_size(zooms: torch.Tensor | None, zoom: float):
     objects = torch.zeros(1, 1, 24, 24, 24, dtype=torch.bool)
     objects[..., 12, 12, 12] = True
-    patches = ClickedPatches(objects, np.random.default_rng(0), zooms=torch.tensor([4.0]))
+    patches = ClickedPatches(objects, np.random.default_rng(0), zooms=zooms)
     patches.add_clicks(1, "uniform")
-    torch.testing.assert_close(patches.channels[0, POSITIVE_POINTS].sum(), zoomed_ball(4.0).sum())
+    torch.testing.assert_close(patches.channels[0, POSITIVE_POINTS].sum(), zoomed_ball(zoom).sum())
 
 
 def test_ignored_voxels_are_never_clicked():

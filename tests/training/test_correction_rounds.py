@@ -12,7 +12,7 @@ from torch import Tensor
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.network_architectures.promise.correcting import REFINEMENTS
 from nnunetv2_promise.planning.correction_settings import CorrectionSettings
-from nnunetv2_promise.training.correction_rounds import CorrectionRounds, hard_dice, rounds_loss
+from nnunetv2_promise.training.correction_rounds import Answer, CorrectionRounds, hard_dice, rounds_loss
 from nnunetv2_promise.training.patch_corrections import CLICKS, ProtocolClicks, click_dice
 from nnunetv2_promise.training.prompt_sampling import PromptedTarget
 
@@ -20,7 +20,7 @@ SIZE = (6, 6, 6)
 
 
 class Recorder:
-    """Answers background everywhere, label l with a foreground logit of -1 - l; keeps what it was asked."""
+    """Answers background everywhere, label l with a foreground logit of -0.5 - l; keeps what it was asked."""
 
     def __init__(self, labels: int = 1) -> None:
         self.labels = labels
@@ -31,7 +31,7 @@ class Recorder:
         index = prompt["label_index"]
         if self.labels == 1:
             index = index.reshape(-1)
-        foreground = -1.0 - index.float()
+        foreground = -0.5 - index.float()
         logits = torch.zeros(*index.shape, 2, *SIZE)
         logits[..., 1, :, :, :] = foreground.view(*index.shape, 1, 1, 1)
         return logits, torch.full((len(coords),), 0.25)
@@ -72,6 +72,7 @@ def test_first_round_is_the_papers_prompt_and_later_ones_add_clicks_on_errors() 
         assert new.shape[1] == number
         assert all(asked.prompted.target[b, 0][tuple(voxel)] for b in range(2) for voxel in new[b].tolist())
         assert prompt["point_labels"].all()
+        assert prompt["point_labels"].shape == prompt["coords"].shape[:2]
         assert (prompt["previous_logits"] < 0).all()
         assert prompt["previous_logits"].shape == (2, 1, *SIZE)
 
@@ -83,15 +84,68 @@ def test_rounds_without_a_click_give_the_previous_mask_alone() -> None:
     assert all("previous_logits" in prompt for prompt in network.asked[1:])
 
 
+def test_later_rounds_keep_one_of_the_points_on_the_object_or_several() -> None:
+    kept = set()
+    for seed in range(30):
+        network = Recorder()
+        settings = CorrectionSettings(iterations=2, without_click_share=1.0)
+        rounds(settings, rng=np.random.default_rng(seed))(network, None)
+        kept.add(network.asked[1]["coords"].shape[1])
+    assert kept == {1, 2, 3}
+
+
+def test_each_round_corrects_the_answer_before_it() -> None:
+    class Sinking(Recorder):
+        """Its foreground logit is lower by 1 in each answer."""
+
+        def decode_and_rate(self, encoded: None, coords: Tensor, **prompt: Any) -> tuple[Tensor, Tensor]:
+            logits, rating = super().decode_and_rate(encoded, coords, **prompt)
+            logits[:, 1] -= len(self.asked)
+            return logits, rating
+
+    network = Sinking()
+    rounds(CorrectionSettings(iterations=4))(network, None)
+    given = [prompt["previous_logits"][:, 0, 0, 0, 0].tolist() for prompt in network.asked[1:]]
+    assert given == [[-2.5, -1.5], [-3.5, -2.5], [-4.5, -3.5]]
+
+
+def test_clicks_of_a_training_step_fall_on_what_was_not_found() -> None:
+    """One of an object's two voxels was found; the other is clicked, or the first point again where it is ignored."""
+    ignored = torch.zeros(2, 1, *SIZE, dtype=torch.bool)
+    ignored[1, 0, 2, 2, 3] = True
+    network = Finder((2, 2, 2))
+    asked = rounds(CorrectionSettings(iterations=3, without_click_share=0.0), ignored=ignored)
+    asked(network, None)
+    first = asked.prompted.points[1, 0].tolist()
+    assert network.asked[-1]["coords"][:, -2:].tolist() == [[[2, 2, 3]] * 2, [first] * 2]
+    assert network.asked[-1]["point_labels"].all()
+
+
+def test_every_other_label_is_compared_with_its_own_target() -> None:
+    others = torch.zeros(2, 2, *SIZE, dtype=torch.uint8)
+    others[:, 0, 0, 0, :1], others[:, 1, 0, 0, :2] = 1, 1
+    asked = rounds(CorrectionSettings(confidence_weight=0.0), prompted=prompted()._replace(other_targets=others))
+    logits = torch.arange(3.0).view(1, 3, 1, 1, 1, 1).expand(2, 3, 2, *SIZE)
+    calls: list[tuple[float, int]] = []
+
+    def loss(logits: Tensor, target: Tensor, ignored: Tensor | None) -> Tensor:
+        calls.append((float(logits.mean()), int(target.sum())))
+        return logits.mean()
+
+    total = rounds_loss([Answer(logits[:, 0], torch.zeros(2), logits[:, 1:])], asked, loss)
+    assert calls == [(0, 4), (1, 2), (2, 4)]
+    assert float(total) == 1
+
+
 def test_every_label_learns_in_the_first_round() -> None:
     network = Recorder(labels=2)
     asked = rounds(CorrectionSettings(iterations=2, confidence_weight=0.0), prompted=prompted(labels=2))
     answers = asked(network, None)
     assert network.asked[0]["label_index"].tolist() == [[1, 0], [0, 1]]
     assert network.asked[1]["label_index"].tolist() == [1, 0]
-    assert [answer.logits[:, 1, 0, 0, 0].tolist() for answer in answers] == [[-2, -1]] * 2  # of the prompted label
+    assert [answer.logits[:, 1, 0, 0, 0].tolist() for answer in answers] == [[-1.5, -0.5]] * 2  # of the prompted label
     assert answers[0].other_logits is not None
-    assert answers[0].other_logits[:, 0, 1, 0, 0, 0].tolist() == [-1, -2]
+    assert answers[0].other_logits[:, 0, 1, 0, 0, 0].tolist() == [-0.5, -1.5]
     calls: list[tuple[Tensor, Tensor]] = []
 
     def loss(logits: Tensor, target: Tensor, ignored: Tensor | None) -> Tensor:
@@ -101,7 +155,7 @@ def test_every_label_learns_in_the_first_round() -> None:
     total = rounds_loss(answers, asked, loss)
     assert float(total) == ((1 + 3) / 2 + 2) / 2  # the first round's mean over labels, then over rounds
     other_logits, other_target = calls[2]
-    assert other_logits[:, 1, 0, 0, 0].tolist() == [-1, -2]  # label 0 of the first patch, label 1 of the second
+    assert other_logits[:, 1, 0, 0, 0].tolist() == [-0.5, -1.5]  # label 0 of the first patch, label 1 of the second
     assert other_target.sum((1, 2, 3, 4)).tolist() == [0, 1]
 
 
@@ -113,15 +167,18 @@ def test_rating_is_compared_with_the_dice() -> None:
 
 
 def test_hard_dice_of_each_patch() -> None:
-    logits = torch.zeros(3, 2, 1, 1, 4)
+    logits = torch.zeros(4, 2, 1, 1, 4)
     logits[:, 1] = -1
     logits[0, 1, 0, 0, :3] = 1
-    target = torch.zeros(3, 1, 1, 1, 4)
+    logits[3, 1, 0, 0, 1] = 1  # one voxel, and no object
+    target = torch.zeros(4, 1, 1, 1, 4)
     target[:2, 0, 0, 0, 2:] = 1
-    assert hard_dice(logits, target, None).tolist() == pytest.approx([2 / 5, 0, 1])
-    ignored = torch.zeros(3, 1, 1, 1, 4, dtype=torch.bool)
+    assert hard_dice(logits, target, None).tolist() == pytest.approx([2 / 5, 0, 1, 0])
+    ignored = torch.zeros(4, 1, 1, 1, 4, dtype=torch.bool)
     ignored[0, 0, 0, 0, 3] = True
-    assert hard_dice(logits, target, ignored).tolist() == pytest.approx([2 / 4, 0, 1])
+    assert hard_dice(logits, target, ignored).tolist() == pytest.approx([2 / 4, 0, 1, 0])
+    ignored[0, 0, 0, 0, 0] = True
+    assert hard_dice(logits, target, ignored).tolist() == pytest.approx([2 / 3, 0, 1, 0])
 
 
 def test_protocol_clicks_correct_each_patch_by_itself() -> None:
@@ -179,9 +236,9 @@ def test_protocol_does_not_click_where_nothing_counts() -> None:
 
 
 def test_click_dice_by_hand() -> None:
-    dice = click_dice(np.array([2.0, 0.0, 0.0]), np.array([1.0, 3.0, 0.0]), np.array([1.0, 0.0, 0.0]))
-    assert dice[:2].tolist() == [4 / 6, 0]
-    assert np.isnan(dice[2])
+    dice = click_dice(np.array([2.0, 0, 0, 0]), np.array([1.0, 3, 1, 0]), np.array([1.0, 0, 0, 0]))
+    assert dice[:3].tolist() == [4 / 6, 0, 0]
+    assert np.isnan(dice[3])
 
 
 @pytest.mark.parametrize(

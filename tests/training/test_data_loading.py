@@ -11,6 +11,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from nnunetv2_promise.inference.placement import place_window
 from nnunetv2_promise.training import data_loading
+from nnunetv2_promise.training.case_order import CaseOrder
 from nnunetv2_promise.training.data_loading import CentredDataLoader, make_dataloaders
 
 PATCH = (8, 10, 12)
@@ -69,6 +70,14 @@ def test_padding_is_restored() -> None:
     assert (made.need_to_pad == before).all()
 
 
+def test_cases_come_in_the_given_order_or_as_nnunet_draws_them() -> None:
+    made = loader(CentredDataLoader)
+    assert list(made.get_indices()) == ["a"]
+    orders = [CaseOrder("abcdef", batch_size=2, seed=(7,)) for _ in range(2)]
+    made.order, made.thread_id, made.workers = orders[0], 1, 3
+    assert [made.get_indices() for _ in range(4)] == [orders[1].next_batch(1, 3) for _ in range(4)]
+
+
 class _Loader:
     """Keeps what it was made with; its only batch is itself."""
 
@@ -112,10 +121,10 @@ def test_training_is_augmented_from_larger_patches_and_validation_is_not(monkeyp
     assert all(made.inside and made.workers == 1 for made in found)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda"])
 def test_validation_takes_half_of_the_workers(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only batches that go to a GPU are pinned."""
-    monkeypatch.setattr(data_loading, "get_allowed_n_proc_DA", lambda: 6)
+    monkeypatch.setattr(data_loading, "get_allowed_n_proc_DA", lambda: 5)
     made: list[dict[str, Any]] = []
 
     def augmenter(**options: Any) -> Any:
@@ -126,8 +135,8 @@ def test_validation_takes_half_of_the_workers(device: str, monkeypatch: pytest.M
     trainer = _trainer()
     trainer.device.type = device
     make_dataloaders(trainer, _Loader)
-    assert [options["num_processes"] for options in made] == [6, 3]
-    assert [options["num_cached"] for options in made] == [6, 3]
-    assert [options["data_loader"].workers for options in made] == [6, 3]
+    assert [options["num_processes"] for options in made] == [5, 2]
+    assert [options["num_cached"] for options in made] == [5, 3]
+    assert [options["data_loader"].workers for options in made] == [5, 2]
     assert all(options["pin_memory"] == (device == "cuda") for options in made)
     assert all(options["data_loader"].order is None and not options["data_loader"].inside for options in made)

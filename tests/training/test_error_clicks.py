@@ -22,6 +22,7 @@ def test_click_probabilities_uniform_covers_the_region_of_the_voxel_alone() -> N
     weights = probabilities_on(error, (1, 1, 1), "uniform")
     assert weights[0, 0, 0] == weights[1, 1, 1] == 0.5
     assert weights.sum() == 1
+    assert probabilities_on(np.ones((3, 3, 3), bool), (0, 0, 0), "uniform") == pytest.approx(1 / 27)  # however deep
 
 
 def test_click_probabilities_central_follows_the_eighth_power_of_depth() -> None:
@@ -90,3 +91,11 @@ def test_error_clicks_say_which_side_is_wrong_and_fall_back_where_nothing_is() -
     clicks = error_clicks(truth, mask, fallback, np.random.default_rng(0), density="central", ignored=ignored)
     assert clicks.point_coords[:, 0].tolist() == [[1, 2, 0], [0, 1, 2], [2, 2, 2], [2, 2, 2]]
     assert clicks.point_labels[:, 0].tolist() == [1, 0, 1, 1]
+
+
+def test_newer_clicks_of_each_patch_follow_its_older_ones() -> None:
+    older = ErrorClicks(torch.arange(12).view(2, 2, 3), torch.tensor([[1, 0], [1, 1]]))
+    newer = ErrorClicks(torch.tensor([[[7, 8, 9]], [[4, 5, 6]]]), torch.tensor([[0], [1]]))
+    both = older.then(newer)
+    assert both.point_coords.tolist() == [[[0, 1, 2], [3, 4, 5], [7, 8, 9]], [[6, 7, 8], [9, 10, 11], [4, 5, 6]]]
+    assert both.point_labels.tolist() == [[1, 0, 0], [1, 1, 1]]

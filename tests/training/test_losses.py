@@ -134,6 +134,22 @@ def test_boundary_loss_counts_only_voxels_that_count() -> None:
     assert boundary_loss(wide, wide_target, ignore).item() == pytest.approx(boundary_loss(logits, target).item())
 
 
+def test_a_patch_of_which_nothing_is_known_has_no_loss() -> None:
+    target = torch.ones(1, 1, 5, 5, 5, dtype=torch.uint8)
+    assert ProMISeLoss()(torch.randn(1, 2, 5, 5, 5), target, target.bool()).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_losses_of_a_single_known_voxel_by_hand() -> None:
+    """Undecided on a voxel of the object; the mask's boundary map is 124/125 there, and the answer's half of it."""
+    target = torch.ones(1, 1, 5, 5, 5, dtype=torch.uint8)
+    ignore = target.bool()
+    ignore[..., 2, 2, 2] = False
+    logits = torch.zeros(1, 2, 5, 5, 5)
+    dice = 1 - 2 * 0.5 / (1 + 0.5)
+    assert structural_loss(logits, target, ignore).item() == pytest.approx(0.5 * dice + 0.5 * np.log(2), abs=1e-4)
+    assert boundary_loss(logits, target, ignore).item() == pytest.approx((62 / 125) ** 2, rel=1e-4)
+
+
 def test_half_of_the_loss_is_the_clicked_label() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 2, 5, 5, 5)
@@ -143,6 +159,7 @@ def test_half_of_the_loss_is_the_clicked_label() -> None:
     expected = each[0] / 2 + (each[1] + each[2]) / 4
     assert loss_of_labels(loss, logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
     assert loss_of_labels(loss, logits[:, 0], target[:, :1]).item() == pytest.approx(each[0].item())
+    assert loss_of_labels(loss, logits[:, :1], target[:, :1]).item() == pytest.approx(each[0].item())
 
 
 def test_voxels_ignored_in_a_patch_are_ignored_for_each_of_its_labels() -> None:

@@ -30,7 +30,7 @@ def horseshoe() -> np.ndarray:
 
 def test_every_component_of_every_label_is_an_object() -> None:
     labels = horseshoe()
-    labels[0, 0, 0] = 1  # a speck
+    labels[0, 0, :7] = 1  # a speck
     labels[23] = 5  # ignored
     labels[:, 23] = -1
     objects = map_objects(labels, ignore_label=5)
@@ -44,11 +44,15 @@ def test_every_component_of_every_label_is_an_object() -> None:
 
 
 def test_a_label_of_specks_alone_keeps_the_largest() -> None:
+    """The largest of its own, however large the specks of other labels are."""
     labels = np.zeros((6, 6, 6), np.int16)
-    labels[0, 0, :3] = 1
+    labels[0, 0, :2] = 2
+    labels[2, 0, :3] = 1
     labels[4, 4, :2] = 1
+    labels[5, 0, :5] = 3
     objects = map_objects(labels)
-    assert (objects.numbers_zyx > 0).sum() == 3
+    assert (objects.numbers_zyx > 0).sum() == 2 + 3 + 5
+    assert objects.labels.tolist() == [2, 1, 3]
 
 
 def test_of_too_many_objects_the_smallest_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +69,7 @@ def test_of_too_many_objects_the_smallest_are_left_out(monkeypatch: pytest.Monke
 def test_nothing_labelled_has_no_objects() -> None:
     objects = map_objects(np.full((4, 5, 6), -1, np.int16))
     assert not objects.numbers_zyx.any()
+    assert len(objects.labels) == len(objects.boxes) == 0
     assert objects.random_voxel(1) is None
 
 
@@ -77,6 +82,21 @@ def test_voxels_are_drawn_from_objects_alike_not_from_voxels() -> None:
     voxels = np.array([objects.random_voxel(1) for _ in range(200)])
     assert (labels[tuple(voxels.T)] == 1).all()
     assert 70 < (voxels[:, 0] >= 15).sum() < 130
+
+
+def test_a_drawn_voxel_is_not_of_another_object_within_its_objects_box() -> None:
+    """Between the legs of a horseshoe lie an object of the same label and one of another."""
+    labels = np.zeros((12, 3, 13), np.int16)
+    labels[1:11, :, 1:3] = labels[1:11, :, 10:12] = labels[9:11, :, 1:12] = 1
+    labels[2:8, :, 4:6] = 1
+    labels[3:8, :, 7:9] = 2
+    objects = map_objects(labels)
+    np.random.seed(0)
+    for label in (1, 2):
+        for _ in range(50):
+            assert labels[tuple(objects.random_voxel(label))] == label
+    numbers = {int(objects.numbers_zyx[tuple(objects.random_voxel(1))]) for _ in range(50)}
+    assert len(numbers) == 2
 
 
 class OneCase:

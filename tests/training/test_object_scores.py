@@ -57,10 +57,20 @@ def test_background_is_not_another_object() -> None:
     assert not score_object(predicted, numbers, clicked, objects[clicked - 1]).on_another
 
 
+def test_an_empty_mask_is_on_no_object_whatever_its_number() -> None:
+    labels = two_bars()
+    objects = find_objects(labels, [1])
+    numbers = number_objects(objects, labels.shape)
+    for number, item in enumerate(objects, 1):
+        score = score_object(np.zeros(labels.shape, bool), numbers, number, item)
+        assert score == ObjectScore(label=1, voxels=item.size_voxels, dice=0.0, on_another=False)
+
+
 def test_summary_gathers_all_cases(tmp_path: Path) -> None:
-    save_case_scores([ObjectScore(1, 5, 0.5, True), ObjectScore(1, 5, 1.0, False)], tmp_path, "a")
-    save_case_scores([ObjectScore(2, 5, 0.9, False)], tmp_path, "b")
-    summary = summarise_objects(tmp_path, ["b", "a"])
+    validation_folder = tmp_path / "fold_0" / "validation"
+    save_case_scores([ObjectScore(1, 5, 0.5, True), ObjectScore(1, 5, 1.0, False)], validation_folder, "a")
+    save_case_scores([ObjectScore(2, 5, 0.9, False)], validation_folder, "b")
+    summary = summarise_objects(validation_folder, ["b", "a"])
     assert summary == {"clicks": 3, "mean_dice": pytest.approx(0.8), "share_on_another_object": pytest.approx(1 / 3)}
 
 
@@ -84,6 +94,12 @@ def test_online_counts_by_label_and_masks_on_another_object() -> None:
     assert scores["tp_hard"].tolist() == [3, 1]
     assert scores["fp_hard"].tolist() == [0, 5]
     assert scores["fn_hard"].tolist() == [1, 3]
+    ignored = torch.zeros(2, 1, 4, 4, 12, dtype=torch.bool)
+    ignored[..., 2:4] = ignored[..., 8:] = True  # the far half of the clicked bar, and what lies far to the right
+    scores = click_scores(logits, prompted, 2, ignored)
+    assert scores["tp_hard"].tolist() == [2, 0]
+    assert scores["fp_hard"].tolist() == [0, 4]
+    assert scores["fn_hard"].tolist() == [0, 2]
 
 
 def _die() -> None:
@@ -113,3 +129,27 @@ def test_online_background_is_not_another_object() -> None:
     mask[0, 1, 1, 0] = mask[0, 2, 2, :6] = 1
     logits = torch.stack([1 - mask, mask], dim=1)
     assert on_another_object(logits, prompted, torch.stack([labels, numbers], dim=1)).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("voxels", "expected"),
+    [
+        ([0, 1, 2, 4, 5, 8, 9], [1, 0]),  # three of the clicked object, two of each other one
+        ([2, 3, 4, 5], [1, 0]),  # two of the clicked object and two of another
+        ([3, 4, 5], [1, 1]),
+        ([], [1, 0]),
+    ],
+)
+def test_online_mask_is_compared_with_each_other_object_by_itself(voxels: list[int], expected: list[int]) -> None:
+    """Three objects of one label in a row, of which the first was clicked, and a patch in which none was."""
+    numbers = torch.arange(12).div(4, rounding_mode="floor").add(1).view(1, 1, 1, 1, 12).repeat(2, 1, 1, 1, 1)
+    target = (numbers == 1).to(torch.uint8)
+    target[1] = 0
+    prompted = PromptedTarget(
+        target, torch.tensor([0, 0]), torch.zeros(2, 1, 3), target[:, :0], torch.zeros(2, 0, dtype=torch.long)
+    )
+    mask = torch.zeros(2, 1, 1, 12)
+    mask[:, 0, 0, voxels] = 1
+    logits = torch.stack([1 - mask, mask], dim=1)
+    segmentation = torch.cat([torch.ones_like(numbers), numbers], dim=1)
+    assert on_another_object(logits, prompted, segmentation).tolist() == expected

@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from nnunetv2_promise.errors import UserError
+from nnunetv2_promise.network_architectures import ProMISe
 from nnunetv2_promise.training.pretrained_heads import fit_pretrained, pretrained_weights_of_command, take_over_heads
+
+SMALL = {
+    "encoder": {"embed_dim": 16, "depth": 4, "num_heads": 2, "global_attn_indexes": [1, 3], "window_size": [2, 2, 2]},
+    "patch_size": (16, 16, 16),
+    "neck_channels": 16,
+    "decoder_channels": 4,
+}
 
 
 @pytest.mark.parametrize(
@@ -58,10 +66,21 @@ def test_heads_are_copied_if_there_is_one_for_every_resolution(theirs, ours, cop
     assert torch.equal(network.decoder.seg_layers[0].weight, before) != copied
 
 
-def test_a_file_without_weights_ends_in_a_sentence(tmp_path):
-    torch.save({"a": 1}, tmp_path / "w.pth")
+@pytest.mark.parametrize("content", [{"a": 1}, ["network_weights"]])
+def test_a_file_without_weights_ends_in_a_sentence(content, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
     with pytest.raises(UserError, match="nnU-Net did not write it"):
         take_over_heads(_Network(3), tmp_path / "w.pth")
+
+
+def test_weights_for_other_labels_are_fitted_and_named(tmp_path):
+    """Those of a network like this one need no fitting, so there is nothing to say."""
+    torch.save({"network_weights": ProMISe(**SMALL).state_dict()}, tmp_path / "w.pth")
+    command = ["nnUNetv2_train", "4", "3d_fullres", "0", "-pretrained_weights", str(tmp_path / "w.pth")]
+    assert fit_pretrained(ProMISe(**SMALL, labels=3), 1, command) == [
+        f"Fitted to this network from {tmp_path / 'w.pth'}: mask_decoder.head.3.weight."
+    ]
+    assert fit_pretrained(ProMISe(**SMALL), 1, command) == []
 
 
 def test_without_the_option_nothing_is_fitted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from scipy import stats
 
@@ -71,6 +72,7 @@ def test_prompt_batch_shapes_and_places() -> None:
     assert prompted.target[0].sum() == 8
     assert prompted.target[1].sum() == 0
     assert prompted.label_index[0] == 1
+    assert prompted.labels.shape == (2, 1)  # no other label learns, unless told so
     inside = segmentation[0, 0][tuple(prompted.points[0, :10].T)]
     assert (inside == 2).all()
     assert (prompted.points[..., 0] < 5).all(), "an ignored voxel was clicked"
@@ -106,6 +108,8 @@ def test_the_object_in_the_middle_is_chosen_and_its_neighbours_sometimes() -> No
     )
     neighbours = sum(torch.equal(mask, numbers[0] == 1) for mask in many)
     assert 70 < neighbours < 130  # a quarter
+    usual = choose_objects((labels == 1).repeat(400, 1, 1, 1), numbers.repeat(400, 1, 1, 1), generator=generator)
+    assert 25 < sum(torch.equal(mask, numbers[0] == 1) for mask in usual) < 80  # an eighth
     assert all(torch.equal(mask, numbers[0] == 1) or torch.equal(mask, numbers[0] == 2) for mask in many)
 
 
@@ -121,6 +125,14 @@ def test_a_part_without_a_number_is_no_object() -> None:
     assert torch.equal(choose_objects(masks, numbers, neighbour_share=1.0), numbers == 2)
 
 
+def test_without_an_object_of_the_label_in_the_middle_another_is_chosen() -> None:
+    """In the middle lies an object of another label, or a part of the label that has no number."""
+    labels, numbers = three_bars()
+    assert torch.equal(choose_objects(labels == 2, numbers, neighbour_share=0.0), numbers == 3)
+    unnumbered = numbers.masked_fill(numbers == 2, 0)
+    assert torch.equal(choose_objects(labels == 1, unnumbered, neighbour_share=0.0), numbers == 1)
+
+
 def test_other_labels_mean_their_object_nearest_to_the_click() -> None:
     labels, numbers = three_bars()
     of_label = torch.stack([labels == 1, labels == 2, labels == 7], dim=1)
@@ -129,6 +141,60 @@ def test_other_labels_mean_their_object_nearest_to_the_click() -> None:
         assert torch.equal(near[0, 0], numbers[0] == expected), x
         assert torch.equal(near[0, 1], numbers[0] == 3)
         assert not near[0, 2].any()
+
+
+def test_the_nearest_object_is_nearest_along_all_axes_together() -> None:
+    """Objects of one voxel each, seen from every voxel; one that has no number is none."""
+    rng = np.random.default_rng(0)
+    places = np.unravel_index(rng.choice(4 * 5 * 7, 7, replace=False), (4, 5, 7))
+    of_label, numbers = torch.zeros(1, 1, 4, 5, 7, dtype=torch.bool), torch.zeros(1, 4, 5, 7, dtype=torch.int16)
+    of_label[0, 0][places] = True
+    numbers[0][places] = torch.tensor([0, 1, 2, 3, 4, 5, 6], dtype=torch.int16)
+    objects = np.transpose(places)[1:]
+    for point in np.ndindex(4, 5, 7):
+        (voxel,) = nearest_objects(of_label, numbers, torch.tensor([point]))[0, 0].nonzero().numpy()
+        assert voxel.tolist() in objects.tolist()
+        assert np.square(voxel - point).sum() == np.square(objects - point).sum(1).min()
+
+
+def test_other_labels_without_a_numbered_object_are_taken_whole() -> None:
+    labels, numbers = three_bars()
+    whole = nearest_objects((labels == 1)[:, None], torch.zeros_like(numbers), torch.tensor([[1, 1, 0]]))
+    assert torch.equal(whole[:, 0], labels == 1)
+
+
+def test_numbers_of_objects_are_no_labels() -> None:
+    """Numbers are values of a label that is absent, and of the one to ignore; the middle is background."""
+    segmentation = torch.zeros(40, 2, 6, 7, 16, dtype=torch.int16)
+    for start, stop, label, number in ((0, 3, 1, 4), (5, 6, 3, 2), (13, 16, 3, 6)):
+        segmentation[:, 0, 1, 1, start:stop] = label
+        segmentation[:, 1, 1, 1, start:stop] = number
+    segmentation[:, 0, 5] = 4
+    generator = torch.Generator().manual_seed(2)
+    prompted = prompt_batch(
+        segmentation, [1, 2, 3], object_points=3, random_points=60, ignore_label=4, most_labels=2, generator=generator
+    )
+    assert {tuple(pair) for pair in prompted.labels.tolist()} == {(0, 2), (2, 0)}
+    for numbers, index, target, other, points in zip(
+        segmentation[:, 1], prompted.label_index, prompted.target, prompted.other_targets, prompted.points, strict=True
+    ):
+        assert numbers[target[0].bool()].unique().tolist() in ([[4]] if index == 0 else [[2], [6]])
+        assert numbers[other[0].bool()].unique().tolist() == ([2] if index == 0 else [4])
+        assert points[:, 0].max() < 5
+    on_first = [bool(target[0, 1, 1, 0]) for target in prompted.target]
+    beside = prompted.points[on_first][:, 3:]
+    assert ((beside[..., 0] == 1) & (beside[..., 1] == 1) & (beside[..., 2] < 3)).any()  # noise may fall on the object
+
+
+def test_other_labels_are_those_nearest_to_the_first_point() -> None:
+    """The clicked object is a bar, with an object of another label near either end."""
+    segmentation = torch.zeros(40, 2, 3, 3, 16, dtype=torch.int16)
+    segmentation[:, :, 1, 1] = 1
+    for number, x in ((2, 0), (3, 15)):
+        segmentation[:, 0, 0, 0, x], segmentation[:, 1, 0, 0, x] = 2, number
+    prompted = prompt_batch(segmentation, [1, 2], object_points=2, random_points=0, most_labels=2)
+    for numbers, (first, _), other in zip(segmentation[:, 1], prompted.points, prompted.other_targets, strict=True):
+        assert numbers[other[0].bool()].tolist() == [2 if first[2] < 8 else 3]
 
 
 def test_points_lie_on_the_object_and_never_on_its_neighbours() -> None:
@@ -148,9 +214,11 @@ def test_points_lie_on_the_object_and_never_on_its_neighbours() -> None:
 
 
 def test_only_so_many_labels_learn_and_those_in_the_patch_come_first() -> None:
-    segmentation = torch.zeros(1, 1, 4, 4, 4, dtype=torch.int16)
-    segmentation[0, 0, 2, 2, 2] = 7
-    segmentation[0, 0, 0, 0] = 4
+    torch.manual_seed(0)
+    segmentation = torch.zeros(60, 1, 4, 4, 4, dtype=torch.int16)
+    segmentation[:, 0, 2, 2, 2] = 7
+    segmentation[:, 0, 0, 0] = 4
     prompted = prompt_batch(segmentation, range(1, 21), object_points=1, random_points=0, most_labels=5)
-    assert prompted.labels[0, :2].tolist() == [6, 3]
-    assert len(set(prompted.labels[0].tolist())) == 5
+    assert prompted.labels[:, :2].tolist() == [[6, 3]] * 60
+    assert all(len(set(labels)) == 5 for labels in prompted.labels.tolist())
+    assert set(prompted.labels.flatten().tolist()) == set(range(20))  # the rest is drawn from all

@@ -98,3 +98,18 @@ def test_patches_are_zoomed_by_half_as_much_again_until_they_hold_the_scan(longe
 def test_shrink_leaves_what_has_the_size_as_it_is():
     image = torch.rand(1, 4, 4, 4)
     assert Shrink((4, 4, 4))(image=image)["image"] is image
+
+
+def test_zoomed_patches_of_anything_have_their_middles_where_plain_ones_have_them():
+    """The final patch's place in the middle lies in the scan; odd zoomed lengths may take half a voxel more."""
+    loader, shape = _loader(1.0), np.array([40, 56, 64])
+    middles: dict[float, list[np.ndarray]] = {}
+    for _ in range(1500):
+        lower, upper = loader.get_bbox(shape, False, None)
+        middles.setdefault(loader._zooms[-1], []).append((np.array(lower) + upper) / 2)
+    assert set(middles) == set(AUTOZOOM_FACTORS)
+    for found in middles.values():
+        assert np.abs(np.min(found, axis=0) - 8).max() <= 1
+        assert np.abs(np.max(found, axis=0) - (shape - 8)).max() <= 1
+    assert tuple(loader.patch_size) == (16, 16, 16)
+    assert not loader.need_to_pad.any()
