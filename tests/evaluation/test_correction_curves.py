@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from nnunetv2_promise.evaluation import correction_curves
 from nnunetv2_promise.evaluation.correction_curves import (
     area_under_curve,
     clicks_to_reach,
@@ -97,20 +100,31 @@ def test_a_right_mask_is_not_clicked_again() -> None:
     rows = correct_object(model, truth, spacing_zyx_mm=(1, 1, 1), clicks=3)
     assert len(model.clicks) == 1
     assert [row["dice"] for row in rows] == [1.0] * 3
+    assert [row["positive"] for row in rows] == [True] * 3
+    assert np.isnan([row["seconds"] for row in rows[1:]]).all()
+
+
+def test_seconds_are_those_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(perf_counter=iter([100.0, 100.25, 200.0, 203.0]).__next__)
+    monkeypatch.setattr(correction_curves, "time", clock)
+    truth = line(0, 1, 1, 0)
+    rows = correct_object(Painter(truth.shape), truth, spacing_zyx_mm=(1, 1, 1), clicks=2)
+    assert [row["seconds"] for row in rows] == [0.25, 3.0]
 
 
 def test_the_first_click_may_be_given_and_clicks_may_miss() -> None:
     truth = np.zeros((9, 9, 9), dtype=bool)
     truth[3:6, 3:6, 3:6] = True
     model = Painter(truth.shape)
-    correct_object(model, truth, spacing_zyx_mm=(1, 1, 1), clicks=1, first_zyx=np.array([5.0, 3.0, 4.0]))
-    assert model.clicks == [((5.0, 3.0, 4.0), True)]
+    correct_object(model, truth, spacing_zyx_mm=(1, 1, 1), clicks=2, first_zyx=np.array([5.0, 3.0, 4.0]))
+    assert model.clicks == [((5.0, 3.0, 4.0), True), ((4.0, 4.0, 4.0), True)]
     missed = []
     for seed in range(200):
         model = Painter(truth.shape)
         correct_object(model, truth, spacing_zyx_mm=(2, 1, 1), clicks=1, jitter_mm=1.5, rng=np.random.default_rng(seed))
         missed.append(np.array(model.clicks[0][0]) - 4)
     np.testing.assert_allclose(np.std(missed, axis=0) * (2, 1, 1), 1.5, rtol=0.2)
+    np.testing.assert_allclose(np.mean(missed, axis=0), 0, atol=0.3)
     with pytest.raises(ValueError, match="needs rng"):
         correct_object(Painter(truth.shape), truth, spacing_zyx_mm=(1, 1, 1), clicks=1, jitter_mm=1.0)
 
@@ -141,6 +155,10 @@ def test_summary_of_objects_by_hand() -> None:
     assert found["noc_90"].tolist() == [3, 3]
     assert found["reached_90"].tolist() == [True, False]
     assert found["reached_85"].tolist() == [True, False]
+    two = summarise_objects(table[table["clicks"] <= 2]).set_index("case").loc[["a", "b"]]
+    np.testing.assert_allclose(two["dice_auc"], [0.76, 0.5])
+    unnamed = summarise_objects(table.assign(object=np.nan))
+    assert len(unnamed) == 2  # what names an object may be empty
     single = summarise_objects(table[table["clicks"] == 1])
     assert single[["dice_auc", "nsd_auc"]].isna().all(axis=None)
     assert single["dice_final"].tolist() == [0.7, 0.5]

@@ -52,6 +52,8 @@ def test_nsd_tolerance_is_inclusive() -> None:
     prediction = np.roll(truth, 1, 0)
     assert normalized_surface_dice(prediction, truth, spacing_zyx_mm=(5, 1, 1), tolerance_mm=5) == 1
     assert normalized_surface_dice(prediction, truth, spacing_zyx_mm=(5, 1, 1), tolerance_mm=4.9) < 0.9
+    assert normalized_surface_dice(prediction, truth, spacing_zyx_mm=(5, 1, 1)) == 1  # 5 mm, unless told otherwise
+    assert normalized_surface_dice(prediction, truth, spacing_zyx_mm=(5.1, 1, 1)) < 0.9
 
 
 def test_nsd_counts_area_in_mm2() -> None:
@@ -109,7 +111,9 @@ def test_metrics_bad_arguments() -> None:
     mask = np.ones((2, 3, 4), dtype=bool)
     with pytest.raises(ValueError, match="Masks must be bool"):
         dice(mask.astype(int), mask)
-    with pytest.raises(ValueError, match="of one shape"):
-        dice(mask[:1], mask)
-    with pytest.raises(ValueError, match="tolerance_mm is -1"):
-        normalized_surface_dice(mask, mask, spacing_zyx_mm=(1, 1, 1), tolerance_mm=-1)
+    for pair in ((mask[:1], mask), (mask, mask[:1]), (mask[0], mask[0]), (mask[None], mask[None])):
+        with pytest.raises(ValueError, match="of one shape"):
+            dice(*pair)
+    for tolerance_mm in (-1, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"tolerance_mm is {tolerance_mm}"):
+            normalized_surface_dice(mask, mask, spacing_zyx_mm=(1, 1, 1), tolerance_mm=tolerance_mm)

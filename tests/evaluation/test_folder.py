@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from nnunetv2_promise.cli.evaluate import main
 from nnunetv2_promise.evaluation.cases import EvaluationCase, evaluate_case
-from nnunetv2_promise.evaluation.folder import evaluate_folder, summarize, write_scores
+from nnunetv2_promise.evaluation.folder import evaluate_folder, format_summary, summarize, write_scores
 
 SPACING_XYZ = (0.7, 1.0, 5.0)
 SPACING_ZYX = SPACING_XYZ[::-1]
@@ -69,18 +69,23 @@ def test_evaluate_case_scores_labels_regions_and_volumes(tmp_path: Path) -> None
     assert [row["prediction_mm3"] for row in rows] == pytest.approx([8 * 3.5, 2 * 3.5, 10 * 3.5, 0])
 
 
-def test_evaluate_case_leaves_out_the_ignore_label(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scored", "ignored"), [(1, 3), (3, 1)])
+def test_evaluate_case_leaves_out_the_ignore_label(scored: int, ignored: int, tmp_path: Path) -> None:
     truth, prediction = np.zeros((4, 4, 8), np.uint8), np.zeros((4, 4, 8), np.uint8)
-    truth[1:3, 1:3, 1:4], truth[1:3, 1:3, 4:7] = 1, 3
-    prediction[1:3, 1:3, 1:7] = 1
+    truth[1:3, 1:3, 1:4], truth[1:3, 1:3, 4:7] = scored, ignored
+    prediction[1:3, 1:3, 1:7] = scored
     write_map(tmp_path / "t.nii.gz", truth)
     write_map(tmp_path / "p.nii.gz", prediction)
-    job = {"case": "a", "prediction": tmp_path / "p.nii.gz", "truth": tmp_path / "t.nii.gz", "labels": {"x": 1}}
-    (with_ignore,) = evaluate_case(EvaluationCase(**job, ignore_label=3, tolerance_mm=0.1))
+    job = {"case": "a", "prediction": tmp_path / "p.nii.gz", "truth": tmp_path / "t.nii.gz", "labels": {"x": scored}}
+    (with_ignore,) = evaluate_case(EvaluationCase(**job, ignore_label=ignored, tolerance_mm=0.1))
     (without,) = evaluate_case(EvaluationCase(**job, tolerance_mm=0.1))
     assert (with_ignore["dice"], with_ignore["nsd"]) == (1, 1)
     assert without["dice"] == pytest.approx(2 / 3)
     assert without["nsd"] < 1
+    prediction[0, 0, 0] = scored
+    write_map(tmp_path / "p.nii.gz", prediction)
+    (spilled,) = evaluate_case(EvaluationCase(**job, ignore_label=ignored))
+    assert spilled["dice"] == pytest.approx(2 * 12 / (12 + 13))
 
 
 def test_evaluate_case_uses_spacing_in_array_order(tmp_path: Path) -> None:
@@ -188,6 +193,19 @@ def test_write_scores_csv_and_json(folders: Path) -> None:
     assert content["cases"][3]["dice"] == pytest.approx(2 / 3)
     assert content["summary"]["tumour"]["dice"]["n"] == 2
     assert sorted(path.name for path in json_path.parent.iterdir()) == ["evaluation.csv", "evaluation.json"]
+
+
+def test_summary_is_printed_with_all_three_scores() -> None:
+    scores = {
+        "dice": {"mean": 0.5, "std": 0.25, "n": 12},
+        "nsd": {"mean": 0.75, "std": 0.125, "n": 11},
+        "hd95_mm": {"mean": 3.25, "std": 1.5, "n": 10},
+    }
+    assert format_summary({"liver": scores, "all labels": scores}).splitlines() == [
+        "label                  Dice              NSD        HD95 (mm)  cases",
+        "liver       0.5000 ± 0.2500  0.7500 ± 0.1250      3.25 ± 1.50     12",
+        "all labels  0.5000 ± 0.2500  0.7500 ± 0.1250      3.25 ± 1.50     12",
+    ]
 
 
 def test_command_prints_and_writes(folders: Path, capsys: pytest.CaptureFixture) -> None:

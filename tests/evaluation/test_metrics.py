@@ -24,6 +24,7 @@ LESIONS = {
     "nothing at all": (bars(), bars(), LesionScores(0, 0, 0, 0, 0)),
     "all missed": (bars(), bars((0, 4), (6, 8)), LesionScores(0, 2, 0, 0, 6)),
     "all false": (bars((0, 4), (6, 8)), bars(), LesionScores(0, 0, 2, 6, 0)),
+    "one beside the other": (bars((0, 3)), bars((6, 8)), LesionScores(0, 1, 1, 3, 2)),
     "found, missed, and two false ones": (
         bars((0, 3), (20, 25), (30, 31)),
         bars((1, 4), (10, 12)),
@@ -36,6 +37,8 @@ LESIONS = {
     "two lesions in one": (bars((0, 9)), bars((0, 4), (5, 9)), LesionScores(1, 1, 0, 0, 0)),
     # The second component fits the first lesion best (IoU of 0.4), but then only one lesion would be found.
     "most IoU in total": (bars((0, 3), (4, 15)), bars((0, 10), (11, 17)), LesionScores(2, 0, 0, 0, 0)),
+    # 7 / 13 of one pair is more than 2 / 10 and 2 / 11 of two.
+    "most IoU in one pair": (bars((0, 2), (3, 13)), bars((0, 10), (11, 14)), LesionScores(1, 1, 1, 0, 0)),
 }
 
 
@@ -65,9 +68,13 @@ def test_hausdorff_distance_leaves_the_farthest_twentieth_out() -> None:
     assert hausdorff_distance_95(predicted, true, spacing_zyx_mm=(1, 1, 1)) == 0
     predicted[1, 1, 36:39] = True  # 3 of 32
     assert hausdorff_distance_95(predicted, true, spacing_zyx_mm=(1, 1, 1)) > 7
+    true, predicted = bars((0, 19)), bars((0, 19), (25, 26), (38, 39))  # 7 and 20 voxels off, of 21
+    assert hausdorff_distance_95(predicted, true, spacing_zyx_mm=(1, 1, 1)) == pytest.approx(7)
 
 
+@pytest.mark.filterwarnings("error:.*all 0")
 def test_hausdorff_distance_of_an_empty_mask_is_not_a_number() -> None:
+    """MONAI is not asked: it would warn of every such case."""
     full, empty = np.ones(SHAPE, bool), np.zeros(SHAPE, bool)
     for pair in ((full, empty), (empty, full), (empty, empty)):
         assert math.isnan(hausdorff_distance_95(*pair, spacing_zyx_mm=(1, 1, 1)))

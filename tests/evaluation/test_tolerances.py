@@ -73,6 +73,8 @@ def test_a_six_millimetre_cube_beside_the_truth_has_dice_0_and_a_high_nsd_at_5_m
     scores = pd.DataFrame([row("cube", 216.0, 1, 0)])
     (sentence,) = warnings_of(scores, {"cube": 5.0})
     assert "label cube, 5 mm, exceeds a third of the median diameter of its objects (7.4 mm)" in sentence
+    assert warnings_of(scores, {"cube": 2.47}) == []
+    assert len(warnings_of(scores, {"cube": 2.49})) == 1
     assert warnings_of(scores, {"cube": 2.0}) == []
     third = median_diameters_mm(scores)["cube"] * LARGEST_SHARE
     assert warnings_of(scores, {"cube": third}) == []
