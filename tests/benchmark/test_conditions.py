@@ -51,8 +51,9 @@ def written(dataset: Path, condition: Condition) -> dict:
 
 
 def test_click_conditions() -> None:
-    assert click_conditions([1, 10], 7) == [
+    assert click_conditions([1, 2, 10], 7) == [
         Condition("clicks_1", points=1, seed=7, where="random", distance_mm=None),
+        Condition("clicks_2", points=2, seed=7, where="random", distance_mm=None, nested=True),
         Condition("clicks_10", points=10, seed=7, where="random", distance_mm=None, nested=True),
     ]
 

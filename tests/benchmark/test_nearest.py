@@ -165,6 +165,14 @@ def test_restrict_keeps_the_component_under_the_click_however_small(folder: Path
     assert np.argwhere(kept).tolist() == [[0, 0, 0]]
 
 
+def test_restrict_prefers_what_is_a_little_nearer_to_what_is_larger(folder: Path) -> None:
+    """2.8 and 3.2 voxels from the click, along the shortest side of a voxel."""
+    array = np.zeros((3, 5, 12), dtype=np.uint8)
+    array[1, 2, 2] = array[1, 2, 8:11] = 1
+    kept = kept_of(folder, array, Prompt("organ", ((4.8, 2.0, 1.0),)))
+    assert np.argwhere(kept).tolist() == [[1, 2, 2]]
+
+
 def test_restrict_is_the_union_over_points_and_prompts(folder: Path) -> None:
     array = np.zeros((1, 1, 40), dtype=np.uint8)
     array[0, 0, [0, 1, 8, 20, 39]] = 1
@@ -313,10 +321,10 @@ def test_restrict_by_hand_takes_four_paths(folder: Path, monkeypatch: pytest.Mon
     """As ``python -m nnunetv2_promise.benchmark.nearest`` does it; what comes after the paths is not read."""
     sitk.WriteImage(to_image(three_bars()), str(folder / "predicted" / "a.nii.gz"))
     save_prompt_file(folder / "p.json", {"a": [Prompt("organ", ((29.0, 4.0, 2.0),))]}, coordinates="voxel")
-    paths = [str(folder / name) for name in ("predicted", "p.json", "kept", "dataset.json")]
+    paths = [str(folder / name) for name in ("predicted", "p.json", "restricted", "dataset.json")]
     monkeypatch.setattr(sys, "argv", ["nearest.py", *paths, "more"])
     runpy.run_path(nearest.__file__, run_name="__main__")
-    kept = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "kept" / "a.nii.gz")))
+    kept = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "restricted" / "a.nii.gz")))
     assert np.argwhere(kept).tolist() == [[2, 4, 30]]
 
 

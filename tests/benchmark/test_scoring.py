@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from generated_msd import write_volume
 
+from nnunetv2_promise.benchmark.methods import Method
+from nnunetv2_promise.benchmark.results import SCORE_COLUMNS, SYSTEM_COLUMNS
 from nnunetv2_promise.benchmark.scores_of_clicks import score_object
 from nnunetv2_promise.benchmark.scoring import (
     describe_objects,
@@ -20,7 +22,9 @@ from nnunetv2_promise.benchmark.scoring import (
     scored_cases,
     stands_in_tables,
     system_name,
+    write_condition_scores,
 )
+from nnunetv2_promise.benchmark.settings import Training
 from nnunetv2_promise.prompts.schema import Prompt, save_prompt_file
 from nnunetv2_promise.prompts.skipped import write_skipped
 
@@ -56,6 +60,7 @@ def test_a_case_called_na_keeps_its_name_and_empty_cells_are_undefined(tmp_path:
         ("nearest_3", "nearest", 3, "clicks_3", True, "T + 3 clicks"),
         ("crop_2", "crop", 2, "clicks_2", True, "T, crop around 2 clicks"),
         ("border", "border", 1, "border", False, "T, 1 click"),
+        ("outside_5mm", "outside_5mm", 1, "outside_5mm", False, "T, 1 click"),
     ],
 )
 def test_what_a_condition_means(
@@ -66,7 +71,7 @@ def test_what_a_condition_means(
     assert kind_of(condition) == (kind, points)
     assert prompts_of(layout, 2, condition) == (None if file is None else Path("fold_2", f"{file}.json"))
     assert stands_in_tables(condition) == is_system
-    settings = SimpleNamespace(methods=[method, SimpleNamespace(trainer="U", plans="P")])
+    settings = SimpleNamespace(methods=[method, *(SimpleNamespace(trainer=other, plans="P") for other in "SU")])
     assert system_name(settings, method, condition) == name
 
 
@@ -104,6 +109,47 @@ def test_cases_that_could_not_be_clicked_are_not_scored(tmp_path: Path) -> None:
     write_skipped(prompts, {"a": "its object is too small."})
     assert scored_cases(layout, 2, prompts) == ["b", "c"]
     assert scored_cases(layout, 2, None) == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize("condition", ["clicks_1", "none"])
+def test_scores_of_a_condition_are_written_with_what_was_clicked(condition: str, tmp_path: Path) -> None:
+    """Case b could not be clicked; each label of case a has its own tolerance."""
+    truth, mask = np.zeros((4, 6, 20), np.uint8), np.zeros((4, 6, 20), np.uint8)
+    truth[1, 2, 2:5], mask[1, 2, 2:4] = 1, 1
+    truth[2, 3, 10:15], mask[2, 3, 10:15] = 2, 2
+    for case in "ab":
+        write_volume(truth, tmp_path / "truth" / f"{case}.nii.gz", spacing=(1.0, 2.0, 3.0))
+        write_volume(mask, tmp_path / "masks" / f"{case}.nii.gz", spacing=(1.0, 2.0, 3.0))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "tumour": 1, "organ": 2}}))
+    (tmp_path / "cases.json").write_text(json.dumps(["b", "a"]))
+    prompts = {"a": [Prompt("tumour", ((4, 2, 1),)), Prompt("organ", ((12, 3, 2),))], "b": []}
+    save_prompt_file(tmp_path / "clicks_1.json", prompts, coordinates="voxel")
+    write_skipped(tmp_path / "clicks_1.json", {"b": "its object is too small."})
+    method = Method("T", "P", runs="T_limited", prompted=True)
+    layout = SimpleNamespace(
+        settings=SimpleNamespace(methods=[method], tolerance_mm=5.0, label_tolerances_mm={"tumour": 0.1}, processes=1),
+        dataset_json=tmp_path / "dataset.json",
+        images=lambda fold: tmp_path / "images",
+        truths=lambda fold: tmp_path / "truth",
+        prompts=lambda fold, name: tmp_path / f"{name}.json",
+        predictions=lambda method, training, name: tmp_path / "masks",
+        scores=lambda method, training, name: tmp_path / f"{training}_{name}.csv",
+    )
+    write_condition_scores(layout, method, Training(3, 1), condition)
+    found = read_scores(tmp_path / f"3_seed_1_{condition}.csv")
+    assert list(found.columns) == list(SCORE_COLUMNS)
+    clicked = condition != "none"
+    cases = ["a", "a"] if clicked else ["a", "a", "b", "b"]
+    assert found["case"].tolist() == cases
+    assert found["label"].tolist() == ["tumour", "organ"] * (len(cases) // 2)
+    system = (
+        ["T, 1 click", "T_limited", "P", "clicks", 1, 3, 1] if clicked else ["T", "T_limited", "P", "none", 0, 3, 1]
+    )
+    assert found.loc[1, list(SYSTEM_COLUMNS)].tolist() == system
+    assert found.loc[:1, "dice"].tolist() == pytest.approx([0.8, 1])
+    assert found.loc[0, "nsd"] < 1 == found.loc[1, "nsd"]
+    assert found.loc[:1, "objects"].tolist() == [1, 1]
+    np.testing.assert_allclose(found.loc[:1, "click_offset_mm"], [1, 0] if clicked else np.nan, atol=1e-5)
 
 
 def test_a_network_that_ignores_clicks_and_segments_everything_comes_out_badly() -> None:

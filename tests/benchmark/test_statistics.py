@@ -46,9 +46,9 @@ def same(found: Sequence[float], expected: Sequence[float]) -> None:
     ],
 )
 def test_mean_and_population_sd_by_hand(values: list[float], n: int, mean: float, sd: float) -> None:
-    found = summarize(values)
-    assert found.n == n
-    same((found.mean, found.sd), (mean, sd))
+    for found in (summarize(values), summarize(pd.Series(values, dtype=float))):
+        assert found.n == n
+        same((found.mean, found.sd), (mean, sd))
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def trained(values: Sequence[Sequence[Sequence[float]]]) -> pd.Series:
 
 
 def test_comparison_is_system_minus_baseline_over_pairs_with_both_scores() -> None:
-    system = trained([[[0.9, 0.8, NAN, 0.7, 0.2, 0.5]]])
-    baseline = trained([[[0.5, 0.7, 0.1, NAN, 0.4, 0.5]]])
+    system = trained([[[0.9, 0.8, NAN, 0.7, 0.2, 0.1 + 0.2]]])
+    baseline = trained([[[0.5, 0.7, 0.1, NAN, 0.4, 0.3]]])  # the last differs by rounding
     found = compare(system, baseline)
     assert (found.pairs, found.better, found.equal, found.worse) == (4, 2, 1, 1)
     assert found.difference == pytest.approx((0.4 + 0.1 - 0.2) / 4)
@@ -270,6 +270,20 @@ def test_intervals_resample_trainings_and_then_cases() -> None:
     of_cases = bootstrap_interval(series.groupby(level="case").mean())
     assert found[1] - found[0] > 1.5 * (of_cases[1] - of_cases[0])
     assert summarize(series).ci_low == found[0]
+    two = series[:16]  # of one fold
+    assert (summarize(two).ci_low, summarize(two).ci_high) == nested_interval(two) != bootstrap_interval(two)
+
+
+def test_intervals_of_trainings_need_a_second_case() -> None:
+    assert np.isnan(nested_interval(trained([[[0.2], [0.4]]]))).all()
+    assert nested_interval(trained([[[0.2]], [[0.4]]])) == pytest.approx((0.2, 0.4))
+
+
+@pytest.mark.parametrize("values", [[[[0, 0, 0, 0, 1, 1, 1, 1]]], [[[0, 0]] * 4 + [[1, 1]] * 4]])
+def test_as_many_cases_are_drawn_as_there_are_and_as_many_trainings(values: list[list[list[float]]]) -> None:
+    """Eight draws of 0 or 1, of cases or of seeds: each end of a binomial distribution is cut off at 2.5 %."""
+    low, high = stats.binom.ppf((0.025, 0.975), 8, 0.5) / 8
+    assert nested_interval(trained(values)) == pytest.approx((low, high))
 
 
 def test_mixed_model_of_balanced_trainings_is_the_t_test_of_their_means() -> None:
@@ -288,7 +302,17 @@ def test_mixed_model_of_trainings_that_do_not_vary_counts_cases() -> None:
     assert mixed_model_p(trained([[fold]] * 3)) == pytest.approx(2 * stats.t.sf(t, 2), rel=1e-3)
 
 
+def test_mixed_model_counts_a_case_once_that_two_seeds_share() -> None:
+    """Cases differ, seeds hardly do: the second seed tells little more than the first."""
+    case = np.array([0.14, 0.34, 0.15, 0.10, 0.21])
+    noise = np.array([0.02, -0.02, 0.01, -0.01, 0.0])
+    t = case.mean() / (np.tile(case, 3).std(ddof=1) / math.sqrt(15))
+    assert mixed_model_p(trained([[case + noise, case - noise]] * 3)) == pytest.approx(2 * stats.t.sf(t, 5), rel=0.01)
+
+
 def test_mixed_model_needs_a_second_training() -> None:
+    assert math.isnan(mixed_model_p(trained([[[0.0, 0.0, 0.0]]])))
+    assert math.isnan(mixed_model_p(trained([[[0.1, 0.1]], [[0.1, 0.1]]])))  # nothing varies
     assert math.isnan(mixed_model_p(trained([[[0.1, 0.2, 0.3]]])))
     assert mixed_model_p(trained([[[0.0, 0.0]], [[0.0, 0.0]]])) == 1.0
 
@@ -321,3 +345,8 @@ def test_mixed_model_finds_a_difference_that_every_training_shows() -> None:
 @pytest.mark.parametrize("pairs", range(2, 9))
 def test_smallest_p_is_that_of_differences_of_one_sign(pairs: int) -> None:
     assert smallest_p(pairs) == pytest.approx(wilcoxon_p(np.arange(1, pairs + 1) / 10))
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_smallest_p_is_1_where_no_sign_can_differ(pairs: int) -> None:
+    assert smallest_p(pairs) == 1
