@@ -149,7 +149,7 @@ def score_lesions(prediction_zyx: NDArray[np.bool_], truth_zyx: NDArray[np.bool_
     overlap = np.bincount(pairs.ravel(), minlength=(n_true + 1) * (n_predicted + 1)).reshape(n_true + 1, -1)
     sizes_true, sizes_predicted = overlap.sum(axis=1)[1:], overlap.sum(axis=0)[1:]
     both = overlap[1:, 1:]  # components of the truth, predicted components
-    iou = both / np.maximum(1, sizes_true[:, None] + sizes_predicted[None] - both)
+    iou = both / (sizes_true[:, None] + sizes_predicted[None] - both)
     iou = np.where(iou > MATCHING_IOU, iou, 0)
     found = int((iou[linear_sum_assignment(iou, maximize=True)] > 0).sum())
     return LesionScores(

@@ -72,10 +72,8 @@ def median_diameters_mm(scores: pd.DataFrame) -> dict[str, float]:
             ``lesions_missed``. The objects of a case count with their mean volume.
     """
     numbers = (scores["lesions_found"] + scores["lesions_missed"]).astype(int)
-    seen = scores.assign(number=numbers)[numbers > 0]
-    volumes = seen["truth_mm3"] / seen["number"]
-    each = pd.DataFrame({"label": seen["label"], "mm": (6 / math.pi * volumes) ** (1 / 3)})
-    repeated = each.loc[np.repeat(each.index, seen["number"])]
+    each = pd.DataFrame({"label": scores["label"], "mm": (6 / math.pi * scores["truth_mm3"] / numbers) ** (1 / 3)})
+    repeated = each.loc[np.repeat(each.index, numbers)]
     return {str(label): float(found) for label, found in repeated.groupby("label", sort=False)["mm"].median().items()}
 
 

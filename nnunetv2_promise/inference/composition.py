@@ -49,7 +49,7 @@ class MaskComposition:
             logit: Foreground logit there, NaN where nothing was looked at.
         """
         labels, best = self.labels[place], self.best[place]
-        wins = (logit > best) | ((logit == best) & (best > 0) & (label_head < labels))
+        wins = (logit > best) | ((logit == best) & (label_head < labels))
         labels[wins] = label_head
         best[wins] = logit[wins]
         if self.logits is not None:

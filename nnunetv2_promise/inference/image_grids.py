@@ -49,8 +49,7 @@ class PreprocessedGrid:
         inside = voxels_zyx[:, self._forward] - self._low
         if not self.holds(voxels_zyx):
             raise UserError("A click lies in the zeros around the image's content, where there is nothing to segment.")
-        places = (inside + 0.5) * np.array(self.shape) / self._cropped - 0.5
-        return np.clip(np.floor(places + 0.5), 0, np.array(self.shape) - 1).astype(np.int64)
+        return ((inside + 0.5) * np.array(self.shape) / self._cropped).astype(np.int64)
 
     def to_image(self, logits: NDArray[np.float32], unseen: float) -> NDArray[np.bool_]:
         """Where a (D, H, W) logit, interpolated linearly, is above 0, as a mask on the image's grid (z, y, x).
@@ -84,8 +83,5 @@ class PreprocessedGrid:
 
 def resample_mask(mask: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.bool_]:
     """A mask on a grid of another shape that covers the same space, by nearest voxels."""
-    index = [
-        np.clip(((np.arange(n) + 0.5) * old / n).astype(int), 0, old - 1)
-        for n, old in zip(shape, mask.shape, strict=True)
-    ]
+    index = [((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(shape, mask.shape, strict=True)]
     return mask[np.ix_(*index)]

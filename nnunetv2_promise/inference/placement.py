@@ -178,8 +178,8 @@ def overlap(
     """Slices of the shared part of a window and an array: first in the window, then in the array."""
     in_window, in_array = [], []
     for begin, length, limit in zip(start, size, shape, strict=True):
-        low, high = max(begin, 0), max(min(begin + length, limit), 0)
-        high = max(high, low)
+        low = max(begin, 0)
+        high = max(min(begin + length, limit), low)
         in_array.append(slice(low, high))
         in_window.append(slice(low - begin, high - begin))
     return tuple(in_window), tuple(in_array)

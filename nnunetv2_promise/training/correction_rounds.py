@@ -130,7 +130,6 @@ def rounds_loss(
     return total
 
 
-@torch.no_grad()
 def hard_dice(logits: Tensor, target: Tensor, ignored: Tensor | None) -> Tensor:
     """Dice of each patch's mask.
 

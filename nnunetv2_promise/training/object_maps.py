@@ -81,7 +81,6 @@ def _without_specks(sizes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     counts = np.zeros(len(sizes), bool)
     for label in np.unique(labels[1:]):
         of_label = labels == label
-        of_label[0] = False
         limit = min(SPECK_VOXELS, int(sizes[of_label].max()))
         counts |= of_label & (sizes >= limit)
     kept = np.flatnonzero(counts)
