@@ -28,7 +28,13 @@ from nnunetv2_promise.inference.placement import (
     to_resampled,
 )
 from nnunetv2_promise.inference.prompted_network import PromptedNetwork
-from nnunetv2_promise.inference.tile_code import decode_channel, decode_vote, encode_channel, encode_vote
+from nnunetv2_promise.inference.tile_code import (
+    VOTE_CHANNELS,
+    decode_channel,
+    decode_vote,
+    encode_channel,
+    encode_vote,
+)
 
 
 def test_to_resampled_follows_nnunets_resampling() -> None:
@@ -85,6 +91,7 @@ def test_groups_grow_towards_lower_coordinates_as_towards_higher_ones() -> None:
 def test_nobody_votes_where_nothing_was_seen() -> None:
     logit = torch.tensor([[[float("nan"), -40.0, 2.0]]])
     assert encode_vote(logit).tolist() == [[[[0, 512, 512]]], [[[0, 64 * (8 - 30), 64 * (8 + 2)]]]]
+    assert len(encode_vote(logit)) == VOTE_CHANNELS  # as many as the network answers where no window is
 
 
 @pytest.mark.parametrize(
