@@ -30,6 +30,7 @@ CALLED_METHODS = {
         "predict_logits_from_preprocessed_data",
     ),
     "nnunetv2.preprocessing.preprocessors.default_preprocessor:DefaultPreprocessor": ("run_case", "run_case_npy"),
+    "nnunetv2.training.logging.nnunet_logger:MetaLogger": ("plot_progress_png",),
 }
 
 

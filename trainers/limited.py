@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from time import monotonic
 from typing import ClassVar
 
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.trainers import ablations, comparison, interactive_unet, kept_unet, promise
-from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
+from nnunetv2_promise.trainers import ablations, comparison, interactive, interactive_unet, kept_unet, promise
 from nnunetv2_promise.trainers.restartable import RestartableTraining, trainers_of
 
 MINUTES_VARIABLE = "nnUNet_promise_minutes"
@@ -96,8 +98,9 @@ class LimitedTraining(RestartableTraining):
     current_epoch: int
 
     timed_epochs: ClassVar[int] = 20
-    timed_val_iterations: ClassVar[int] = 2
+    timed_val_iterations: ClassVar[int] = 1
     first_epoch_steps: ClassVar[int] = 4
+    minutes_worth_a_drawing: ClassVar[float] = 20
 
     def initialize(self) -> None:
         """Fix the number of epochs before the learning rate schedule is made; save at least each twentieth."""
@@ -168,6 +171,15 @@ class LimitedTraining(RestartableTraining):
             distributed.broadcast_object_list(agreed, src=0)
         return agreed[0]
 
+    def on_epoch_end(self) -> None:
+        """As usual, but a short training draws its curves once, at its end: that takes seconds each time."""
+        with _undrawn(self.logger) if self._draws_at_end else nullcontext():
+            super().on_epoch_end()
+
+    @property
+    def _draws_at_end(self) -> bool:
+        return self.budget.minutes is not None and self.budget.minutes < self.minutes_worth_a_drawing
+
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As usual, unless ``nnUNet_promise_final_validation`` is 0: then somebody else scores the held-out cases."""
         if os.environ.get(VALIDATION_VARIABLE) != "0":
@@ -179,16 +191,22 @@ class LimitedTraining(RestartableTraining):
         if self.budget.minutes is not None:
             minutes = self.budget.minutes + (monotonic() - self.deadline) / 60
             self.print_to_log_file(f"Trained {minutes:.2f} minutes of {self.budget.minutes:g}.")
+        if self._draws_at_end and self.local_rank == 0:
+            self.logger.plot_progress_png(self.output_folder)
+
+
+@contextmanager
+def _undrawn(logger: MetaLogger) -> Iterator[None]:
+    """nnU-Net's logger, which draws nothing while the block runs."""
+    logger.plot_progress_png = lambda output_folder: None
+    try:
+        yield
+    finally:
+        del logger.plot_progress_png  # the class's own is left
 
 
 class nnUNetTrainer_limited(LimitedTraining):
     """nnU-Net's own trainer within a budget, and seeded."""
-
-
-class ProMISeInteractiveTrainer_limited(LimitedTraining, ProMISeInteractiveTrainer):
-    """ProMISe that corrects, within a budget; it validates by six clicks a patch, so one iteration has to do."""
-
-    timed_val_iterations = 1
 
 
 def limited(trainer: type[nnUNetTrainer]) -> type[LimitedTraining]:
@@ -197,9 +215,5 @@ def limited(trainer: type[nnUNetTrainer]) -> type[LimitedTraining]:
     return type(f"{trainer.__name__}_limited", (LimitedTraining, trainer), members)
 
 
-globals().update(
-    {
-        variant.__name__: variant
-        for variant in map(limited, trainers_of(promise, ablations, interactive_unet, kept_unet, comparison))
-    }
-)
+_MODULES = (promise, ablations, interactive, interactive_unet, kept_unet, comparison)
+globals().update({variant.__name__: variant for variant in map(limited, trainers_of(*_MODULES))})

@@ -143,22 +143,36 @@ def test_training_without_a_budget_is_refused_at_the_start(planned: Workspace) -
 # With a clock of our own: nnU-Net's loop without its work.
 
 
+class Curves:
+    """A logger that only counts how often it is asked to draw."""
+
+    drawn = 0
+
+    def plot_progress_png(self, output_folder: str) -> None:
+        self.drawn += 1
+
+
 class Clocked(limited.LimitedTraining):
     """Steps that only take time; the machine gets three times slower half way."""
 
     seconds_per_step = 1.0
+    local_rank = 0
+    output_folder = ""
 
     def __init__(self) -> None:
+        self.logger = Curves()
         self.now = 0.0
         self.budget, self.is_ddp = Budget(minutes=10), False
         self.num_epochs, self.current_epoch = self.timed_epochs, 0
         self.steps: list[int] = []
         self.lines: list[str] = []
 
-    def on_epoch_end(self) -> None:
+    def work(self) -> None:
+        """What nnU-Net does in an epoch and at its end."""
         self.steps.append(self.num_iterations_per_epoch)
         slower = 3 if self.now > 300 else 1
         self.now += self.num_iterations_per_epoch * self.seconds_per_step * slower
+        self.logger.plot_progress_png(self.output_folder)
         self.current_epoch += 1
 
     def print_to_log_file(self, *args: Any, **kwargs: Any) -> None:
@@ -180,6 +194,7 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> Clocked:
     monkeypatch.setattr(nnUNetTrainer, "run_training", loop)
     for hook in ("on_train_start", "on_epoch_start", "on_train_end"):
         monkeypatch.setattr(limited.RestartableTraining, hook, lambda self: None)
+    monkeypatch.setattr(limited.RestartableTraining, "on_epoch_end", lambda self: self.work())
     return trainer
 
 
@@ -191,6 +206,16 @@ def test_epochs_end_on_time_on_fast_and_slow_machines(clocked: Clocked, seconds_
     assert len(clocked.steps) == 20
     assert clocked.steps[0] == 4
     assert clocked.lines == [f"Trained {clocked.now / 60:.2f} minutes of 10."]
+
+
+@pytest.mark.parametrize(("budget", "drawn"), [({"minutes": 19.9}, 1), ({"minutes": 20}, 20), ({"epochs": 3}, 3)])
+def test_curves_are_drawn_once_where_minutes_are_short(clocked: Clocked, budget: dict[str, Any], drawn: int) -> None:
+    clocked.budget = Budget(**budget)
+    clocked.num_epochs = budget.get("epochs", 20)
+    clocked.num_iterations_per_epoch = 1
+    clocked.run_training()
+    assert len(clocked.steps) == clocked.num_epochs
+    assert clocked.logger.drawn == drawn
 
 
 @pytest.mark.parametrize(
@@ -320,7 +345,8 @@ def test_minutes_run_the_whole_schedule(name: str, planned: Workspace, monkeypat
     found = [float(rate) for rate in re.findall(r"Current learning rate: (\S+)", log)]
     assert len(found) == 5
     assert found == sorted(found, reverse=True)
-    assert trainer.num_val_iterations_per_epoch == 2
+    assert trainer.num_val_iterations_per_epoch == 1
+    assert Path(trainer.output_folder, "progress.png").is_file()
 
 
 @FAMILIES
