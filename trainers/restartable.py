@@ -17,7 +17,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
 from nnunetv2_promise.dataset.sources import require_same_sources
-from nnunetv2_promise.dataset.splits import require_split
+from nnunetv2_promise.dataset.splits import ensure_usual_splits, require_split
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json
 from nnunetv2_promise.inference.model_folder import read_checkpoint
@@ -101,10 +101,12 @@ class RestartableTraining(nnUNetTrainer):
         return f"{self.num_epochs} epochs of {self.num_iterations_per_epoch} iterations"
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """nnU-Net's split, which must name every case of the dataset."""
+        """nnU-Net's split, which must name every case of the dataset; usual folds are there whole before it looks."""
         dataset_class = self.dataset_class or infer_dataset_class(self.preprocessed_dataset_folder)
         cases = dataset_class.get_identifiers(self.preprocessed_dataset_folder)
         require_split(Path(self.preprocessed_dataset_folder_base), cases, self.fold)
+        if self.fold != "all":
+            ensure_usual_splits(Path(self.preprocessed_dataset_folder_base), cases)
         return super().do_split()
 
     def on_train_start(self) -> None:

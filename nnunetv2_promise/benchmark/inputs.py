@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunetv2_promise.benchmark.conditions import Condition, click_conditions, robustness_conditions
 from nnunetv2_promise.benchmark.layout import BenchmarkLayout
-from nnunetv2_promise.dataset.splits import FILE_NAME, dataset_cases
+from nnunetv2_promise.dataset.splits import FILE_NAME, dataset_cases, ensure_usual_splits
 from nnunetv2_promise.errors import UserError
 from nnunetv2_promise.files import read_json, write_json
 
@@ -21,22 +21,17 @@ def conditions(layout: BenchmarkLayout) -> list[Condition]:
 
 
 def ensure_splits(layout: BenchmarkLayout) -> None:
-    """Write nnU-Net's five folds if there are none yet, as its first training would.
-
-    Trainings that start at the same time would otherwise all write the file.
+    """Write nnU-Net's five folds if there are none yet.
 
     Raises:
         UserError: If a chosen fold is not there, or has nothing to test on.
     """
-    from nnunetv2.utilities.crossval_split import generate_crossval_split
-
     file = layout.preprocessed / FILE_NAME
     if not file.is_file():
         cases = dataset_cases(layout.raw)
         if len(cases) < 5:
             raise UserError(f"{layout.raw} has {len(cases)} cases; nnU-Net's five folds need five.")
-        folds = generate_crossval_split(cases)
-        write_json([{part: [str(case) for case in names] for part, names in fold.items()} for fold in folds], file)
+        ensure_usual_splits(layout.preprocessed, cases)
     count = len(read_json(file))
     for fold in layout.settings.folds:
         if fold >= count:

@@ -181,6 +181,24 @@ def require_split(preprocessed_folder: Path, cases: Iterable[str], fold: int | s
             )
 
 
+def ensure_usual_splits(preprocessed_folder: Path, cases: Iterable[str]) -> None:
+    """Write nnU-Net's five folds, as its first training would, if there are none yet.
+
+    nnU-Net writes the file bit by bit: of trainings that start together, or the processes of one on several GPUs, some
+    would read half of it. Here it appears whole, and is the same whoever writes it.
+
+    Args:
+        preprocessed_folder: ``nnUNet_preprocessed/DatasetXXX_Name``.
+        cases: Every case of the dataset.
+    """
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    file = preprocessed_folder / FILE_NAME
+    if not file.is_file():
+        folds = generate_crossval_split(sorted(cases))
+        write_json([{part: [str(case) for case in names] for part, names in fold.items()} for fold in folds], file)
+
+
 def write_splits(folds: list[Fold], folder: Path, *, overwrite: bool = False) -> Path:
     """Write ``splits_final.json`` for nnU-Net, which reads ``train`` and ``val`` and passes over ``test``.
 

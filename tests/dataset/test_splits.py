@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nnunetv2_promise.cli.splits import main
 from nnunetv2_promise.dataset.splits import (
     check_splits,
+    ensure_usual_splits,
     paper_split,
     read_published_splits,
     require_split,
@@ -107,6 +108,29 @@ def test_nnunet_trains_without_the_test_cases(folders: Path, tmp_path: Path) -> 
     train, val = nnUNetTrainer.do_split(trainer)
     assert (train, val) == (written(folders)[1]["train"], written(folders)[1]["val"])
     assert not {*train, *val} & set(CASES[3:5])
+
+
+def test_usual_folds_are_those_of_nnunet_and_existing_ones_stay(folders: Path) -> None:
+    """nnU-Net's own first training, which finds no file, writes the same."""
+    from types import SimpleNamespace
+
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    trainer = SimpleNamespace(
+        dataset_class=lambda *args, **kwargs: SimpleNamespace(identifiers=CASES),
+        fold=2,
+        preprocessed_dataset_folder="",
+        preprocessed_dataset_folder_base=str(folders),
+        folder_with_segs_from_previous_stage=None,
+        print_to_log_file=lambda *args: None,
+    )
+    folders.mkdir(parents=True, exist_ok=True)
+    nnUNetTrainer.do_split(trainer)
+    theirs = (folders / "splits_final.json").rename(folders / "theirs.json")
+    ensure_usual_splits(folders, reversed(CASES))
+    assert written(folders) == json.loads(theirs.read_text())
+    ensure_usual_splits(folders, CASES[:5])
+    assert written(folders) == json.loads(theirs.read_text())
 
 
 def test_one_fold_of_a_list_becomes_fold_0(folders: Path, tmp_path: Path) -> None:

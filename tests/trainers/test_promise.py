@@ -164,6 +164,22 @@ def test_no_validation_case_reaches_training(workspace: Workspace, monkeypatch: 
     assert sum(map(len, seen)) == 8
 
 
+def test_folds_are_there_whole_before_nnunet_looks(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net writes the file bit by bit, and another process may read half of it."""
+    from nnunetv2_promise.trainers import ProMISeTrainer_1epoch
+
+    monkeypatch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.save_json", None)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, workspace.environment()[name])
+    plans = json.loads((workspace.preprocessed / f"{PLANS}.json").read_text()) | {"continue_training": False}
+    dataset = json.loads((workspace.preprocessed / "dataset.json").read_text())
+    (workspace.preprocessed / "splits_final.json").unlink(missing_ok=True)
+    train, validation = ProMISeTrainer_1epoch(plans, "3d_fullres", 3, dataset, torch.device("cpu")).do_split()
+    split = json.loads((workspace.preprocessed / "splits_final.json").read_text())
+    assert len(split) == 5
+    assert split[3] == {"train": train, "val": validation}
+
+
 def _train_in_process(rank: int, environment: dict[str, str], port: int) -> None:
     """One of two DDP processes; the trainer does all the work."""
     import os
@@ -197,6 +213,7 @@ def test_two_processes_train_together(workspace: Workspace) -> None:
 
     wanted = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA", "nnUNet_def_n_proc")
     environment = {name: workspace.environment()[name] for name in wanted}
+    (workspace.preprocessed / "splits_final.json").unlink(missing_ok=True)  # so that both find none
     torch.multiprocessing.spawn(_train_in_process, (environment, find_free_network_port()), nprocs=2)
     fold = workspace.model("ProMISeTrainer_Distributed") / "fold_0"
     split = json.loads((workspace.preprocessed / "splits_final.json").read_text())[0]
