@@ -143,7 +143,8 @@ def _runs(layout: BenchmarkLayout) -> list[dict[str, Any]]:
         parameters = dict(zip(("parameters", "trained_parameters"), counted[method.key], strict=True))
         trained = _training(folder, layout.settings.configuration)
         if method.origin is not None:
-            trained = _with_start(trained, method.origin, layout.start_fold(method, training))
+            start = _training(layout.start_fold(method, training), layout.settings.configuration)
+            trained = _with_start(trained, start, method.origin)
         measured = {
             "device": costs[0]["device"] if costs else "",
             "peak_memory_bytes": max((cost["peak_memory_bytes"] for cost in costs), default=NAN),
@@ -174,9 +175,8 @@ def _training(fold_folder: Path, configuration: str) -> dict[str, Any]:
     return found | {"steps": steps, "patches": steps * batch_size, "start": "random weights"}
 
 
-def _with_start(trained: dict[str, Any], origin: Method, fold_folder: Path) -> dict[str, Any]:
-    """What a training and the model that it started from cost together."""
-    start = _training(fold_folder, fold_folder.parent.name.rpartition("__")[2])
+def _with_start(trained: dict[str, Any], start: dict[str, Any], origin: Method) -> dict[str, Any]:
+    """What ``_training`` says of a training and of the model that it started from, together."""
     summed = {name: trained[name] + start[name] for name in ("epochs", "train_seconds", "steps", "patches")}
     return trained | summed | {"start": f"{origin.trainer} ({origin.plans}), half of the budget"}
 

@@ -78,12 +78,12 @@ def choose_methods(named: Sequence[str], *, prompted_plans: str, limited: bool) 
 
 
 def start_clickable_from(named: str, methods: Sequence[Method], *, limited: bool) -> tuple[Method, ...]:
-    """The methods, of which each clickable U-Net starts from what ``--start_from`` names.
+    """The methods; each clickable U-Net among them starts from what ``--start_from`` names.
 
     Args:
         named: ``TRAINER`` or ``TRAINER:PLANS`` without clicks. Without plans, those of the clickable U-Net.
         methods: From ``choose_methods``.
-        limited: Whether trainings have a budget, of which either training gets a half.
+        limited: Whether trainings have a budget; the start and the clickable U-Net get half of it each.
 
     Raises:
         UserError: If no method is a clickable U-Net, there is no budget to halve, or the trainer is unknown, has no
@@ -94,7 +94,7 @@ def start_clickable_from(named: str, methods: Sequence[Method], *, limited: bool
     if not limited:
         raise UserError(
             "--start_from halves a budget, so it needs --minutes, --patches or --epochs; without one, train with "
-            "'nnUNetv2_train ... -pretrained_weights' first, the benchmark takes the model that it finds."
+            "'nnUNetv2_train ... -pretrained_weights' first: the benchmark takes the model that it finds."
         )
     origin = _method(named, option="--start_from", prompted_plans="", limited=True)
     if origin.prompted:

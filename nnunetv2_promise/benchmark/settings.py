@@ -157,7 +157,7 @@ def with_earlier(settings: BenchmarkSettings, root: Path, *, reference_named: bo
             )
     methods = {method.key: method for method in before.methods}
     for method in settings.methods:
-        start = methods.setdefault(method.key, method).start
+        start = methods.get(method.key, method).start
         if start != method.start:
             old, new = (f"from {name}" if name else "without --start_from" for name in (start, method.start))
             raise UserError(

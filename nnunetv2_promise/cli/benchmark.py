@@ -69,7 +69,7 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
     add(
         "--start_from",
         metavar="TRAINER[:PLANS]",
-        help="clickable U-Nets start from this trainer's model of the same fold, either gets half of the budget",
+        help="clickable U-Nets start from this trainer's model of the same fold; each of the two has half the budget",
     )
     budget = group.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=_positive, metavar="N", help="every training takes so long")
