@@ -35,7 +35,8 @@ logger = logging.getLogger("mutate")
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "nnunetv2_promise"
 LIBRARIES = ("torch", "nnunetv2.inference.predict_from_raw_data", "monai.losses", "pandas", "scipy.stats", "SimpleITK",
-             "nibabel", "matplotlib.pyplot", "statsmodels.api", "jsonschema", "cc3d", "batchgenerators")  # fmt: skip
+             "nibabel", "matplotlib.pyplot", "statsmodels.api", "jsonschema", "cc3d", "edt",
+             "batchgenerators")  # fmt: skip
 
 # The modules that decide about voxels, clicks and numbers, and the tests that must notice when they are wrong.
 TESTS = {

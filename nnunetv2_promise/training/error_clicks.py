@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import cc3d
+import edt
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -55,7 +56,8 @@ def click_probabilities(
     (box,) = ndimage.find_objects(region.view(np.uint8))
     weights = region[box].astype(float)
     if density == "central":
-        depth = ndimage.distance_transform_edt(np.pad(region[box], 1))[1:-1, 1:-1, 1:-1]
+        # scipy's takes half a second where half of a patch of 128^3 is wrong, as it is when training begins.
+        depth = edt.edt(np.ascontiguousarray(region[box]), black_border=True).astype(float)
         weights = (depth / depth.max()) ** CENTRAL_EXPONENT
     return box, weights / weights.sum()
 
