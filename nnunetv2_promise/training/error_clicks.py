@@ -18,8 +18,6 @@ from torch import Tensor
 
 from nnunetv2_promise.planning.correction_settings import Density
 
-CENTRAL_EXPONENT = 8
-
 
 class ErrorClicks(NamedTuple):
     """Clicks with signs, equally many for each patch.
@@ -58,7 +56,7 @@ def click_probabilities(
     if density == "central":
         # scipy's takes half a second where half of a patch of 128^3 is wrong, as it is when training begins.
         depth = edt.edt(np.ascontiguousarray(region[box]), black_border=True).astype(float)
-        weights = (depth / depth.max()) ** CENTRAL_EXPONENT
+        weights = np.square(np.square(np.square(depth / depth.max())))  # numpy's power takes seven times as long
     return box, weights / weights.sum()
 
 
@@ -82,8 +80,7 @@ def draw_error_click(
     drawn = tuple(int(place) for place in np.unravel_index(int(rng.choice(flat)), error.shape))
     if density == "central":
         box, probabilities = click_probabilities(error, drawn, density)
-        places = np.flatnonzero(probabilities)
-        chosen = int(rng.choice(places, p=probabilities.ravel()[places]))
+        chosen = int(rng.choice(probabilities.size, p=probabilities.ravel()))
         drawn = tuple(
             int(place) + edge.start
             for place, edge in zip(np.unravel_index(chosen, probabilities.shape), box, strict=True)
