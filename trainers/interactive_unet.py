@@ -142,7 +142,7 @@ class InteractiveUNetTrainer(RestartableTraining):
             if parameter.requires_grad:
                 groups[name.startswith("corrections.")]["params"].append(parameter)
         optimizer = torch.optim.AdamW(groups, self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, GroupedPolyLR(optimizer, self.initial_lr, self.num_epochs)
+        return optimizer, GroupedPolyLR(optimizer, self.initial_lr, max(1, self.num_epochs))  # it divides by it
 
     def plot_network_architecture(self) -> None:
         """nnU-Net's plot traces a network that takes an image alone; ours takes interactions as well."""

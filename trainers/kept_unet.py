@@ -16,6 +16,7 @@ class InteractiveUNetTrainer_KeepUNet(interactive_unet.InteractiveUNetTrainer):
     """Trains the corrections alone: the U-Net, which ``-pretrained_weights`` names, stays as it is.
 
     A step costs a forward pass of the U-Net and the rounds of clicks. Without a click the answer is the nnU-Net's.
+    Corrections learn slowly: at ten times this rate, a training of a few steps undid what clicks do before any.
 
     Raises:
         UserError: If the plans put prompts beside the image, where nothing but the U-Net could learn; at the start of
@@ -23,6 +24,7 @@ class InteractiveUNetTrainer_KeepUNet(interactive_unet.InteractiveUNetTrainer):
     """
 
     epochs = 50
+    correction_lr_factor = 1.0
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, GroupedPolyLR]:
         """As usual, for the corrections alone."""
@@ -38,7 +40,7 @@ class InteractiveUNetTrainer_KeepUNet(interactive_unet.InteractiveUNetTrainer):
     def on_train_start(self) -> None:
         """As usual; there has to be a U-Net to keep."""
         super().on_train_start()
-        if self.current_epoch == 0 and not self.heads_taken:
+        if not (self.heads_taken or self.weights_come_from_checkpoint):
             raise UserError(
                 f"{type(self).__name__} keeps the U-Net that it starts from; add -pretrained_weights CHECKPOINT of an "
                 "nnU-Net for the same labels."

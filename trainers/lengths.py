@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nnunetv2_promise.trainers.interactive import ProMISeInteractiveTrainer
 from nnunetv2_promise.trainers.interactive_unet import InteractiveUNetTrainer
+from nnunetv2_promise.trainers.kept_unet import InteractiveUNetTrainer_KeepUNet
 from nnunetv2_promise.trainers.promise import ProMISeTrainer
 
 
@@ -110,3 +111,9 @@ class InteractiveUNetTrainer_100epochs(InteractiveUNetTrainer):
     """A hundred epochs."""
 
     epochs = 100
+
+
+class InteractiveUNetTrainer_KeepUNet_0epochs(InteractiveUNetTrainer_KeepUNet):
+    """No training: clicks count as they do before any, and an nnU-Net is clickable at once."""
+
+    epochs = 0

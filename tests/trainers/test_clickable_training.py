@@ -79,6 +79,20 @@ def test_a_kept_unet_gives_its_own_masks_and_learns_from_clicks(clickable: Click
     assert read_nninteractive_folder(model).configuration_name == "3d_fullres"
 
 
+def test_an_nnunet_is_clickable_without_training(clickable: Clickable):
+    trainer = "InteractiveUNetTrainer_KeepUNet_0epochs"
+    options = ("-pretrained_weights", clickable.plain / "fold_0" / "checkpoint_final.pth")
+    model, _ = train_small(clickable.workspace, trainer, *options, minutes=1)
+    weights = read_weight_file(model / "fold_0" / "checkpoint_final.pth")["network_weights"]
+    assert not any(weights[f"corrections.seg_layers.levels.{level}.4.weight"].any() for level in range(2))
+    assert weights["corrections.seg_layers.click_weight"] == 1
+    clicks = json.loads((model / "fold_0" / "validation" / "clicks.json").read_text())
+    assert clicks["mean_dice"][5] > clicks["mean_dice"][0]
+    assert read_nninteractive_folder(model).configuration_name == "3d_fullres"
+    _, resumed = train_small(clickable.workspace, trainer, "--c", minutes=1)
+    assert "Training done." in resumed
+
+
 def test_a_kept_unet_has_to_be_there(clickable: Clickable):
     command = ("nnUNetv2_train", DATASET_ID, "3d_fullres", "1", "-tr", "InteractiveUNetTrainer_KeepUNet_limited")
     done = clickable.workspace.run(
