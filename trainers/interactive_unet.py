@@ -134,7 +134,7 @@ class InteractiveUNetTrainer(RestartableTraining):
         return False
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, GroupedPolyLR]:
-        """AdamW; corrections, which start at zero, learn faster than the U-Net, which may be trained."""
+        """AdamW; corrections learn ``correction_lr_factor`` times as fast as the U-Net, which may be trained."""
         groups: list[dict[str, Any]] = [{"params": [], "lr_factor": 1.0}]
         if self.segments_alone:
             groups.append({"params": [], "lr_factor": self.correction_lr_factor})
@@ -142,7 +142,8 @@ class InteractiveUNetTrainer(RestartableTraining):
             if parameter.requires_grad:
                 groups[name.startswith("corrections.")]["params"].append(parameter)
         optimizer = torch.optim.AdamW(groups, self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, GroupedPolyLR(optimizer, self.initial_lr, max(1, self.num_epochs))  # it divides by it
+        epochs = max(1, self.num_epochs)  # the schedule divides by it, and there are trainings of 0 epochs
+        return optimizer, GroupedPolyLR(optimizer, self.initial_lr, epochs)
 
     def plot_network_architecture(self) -> None:
         """nnU-Net's plot traces a network that takes an image alone; ours takes interactions as well."""
