@@ -114,11 +114,11 @@ class ClickableProMISe(nn.Module):
     @staticmethod
     def _choose_label(logits: Tensor, clicks: Clicks, previous_mask: Tensor) -> int:
         """Of (L, 2, D, H, W) logits the label at the first positive click, else that of most of the previous mask."""
-        foreground = torch.sigmoid(logits[:, 1] - logits[:, 0])  # (L, D, H, W)
+        foreground = logits[:, 1] - logits[:, 0]  # (L, D, H, W)
         positive = clicks.coords[0][clicks.labels[0] == 1]
         if len(positive):
             return int(foreground[(slice(None), *positive[0])].argmax())
-        return int((foreground * previous_mask).flatten(1).sum(1).argmax())
+        return int((torch.sigmoid(foreground) * previous_mask).flatten(1).sum(1).argmax())
 
 
 def find_clicks(channels: Tensor) -> Clicks | None:

@@ -4,7 +4,10 @@ The prompt encoder knows a click by what the image looks like there. To correct 
 side of an edge was clicked, and what it answered before. PRISM (Li et al., MICCAI 2024) gives points a learned sign and
 adds the previous logits to the image embedding through strided convolutions; here the clicks' places come with them,
 and the decoder gets both at twice the embedding's resolution as well. PRISM's head that predicts a mask's Dice is here,
-too. All of it starts without effect: a network with these parts answers as the one without them.
+too. All of it starts without effect on the first answer: a network with these parts gives that of the one without them.
+
+Once there is an answer to correct, a click also speaks for itself: it raises or lowers the logit around it, from the
+first step of training on.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CLICK_SIGMA_VOXELS = 1.5
+CLICK_LOGIT = 8.0
+"""What a click adds to the foreground's logit in its middle, before training."""
 MAPS = 3
 """Positive clicks, negative clicks, previous mask."""
 WIDTH = 16
@@ -42,6 +47,7 @@ class Corrections(nn.Module):
             nn.ReLU(),
             nn.Conv3d(WIDTH, fused_channels, kernel_size=3, padding=1),
         )
+        self.click_weight = nn.Parameter(torch.ones(()))
         self.confidence = Confidence(fused_channels)
         for path in (self.to_deepest, self.to_fused):
             for parameter in path[-1].parameters():
@@ -50,6 +56,26 @@ class Corrections(nn.Module):
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H/2, W/2, D/2) maps to what is added to the deepest feature (at H/4) and to the fused one (at H/2)."""
         return self.to_deepest(maps), self.to_fused(maps)
+
+    def push(
+        self, point_coords: Tensor, point_labels: Tensor, previous_logits: Tensor | None, size: Sequence[int]
+    ) -> Tensor:
+        """What clicks add to the foreground's logit: up around positive ones, down around negative ones.
+
+        A first answer, which has no previous one, is left alone; the weight gets a gradient even so, as DDP needs it.
+
+        Args:
+            point_coords: (B, N, 3) voxel indices in array axis order.
+            point_labels: (B, N), 1 for a positive click and 0 for a negative one.
+            previous_logits: The answer that is corrected, or None.
+            size: (D, H, W) of the patch.
+
+        Returns:
+            (B, 1, D, H, W) float32.
+        """
+        positive, negative = click_bells(point_coords, point_labels, [range(length) for length in size])
+        strength = CLICK_LOGIT if previous_logits is not None else 0.0
+        return strength * self.click_weight * (positive - negative)[:, None]
 
 
 class Confidence(nn.Module):
@@ -136,17 +162,36 @@ def dense_maps(
         (B, 3, H/2, W/2, D/2) float32: a Gaussian around each positive click, overlapping ones by their maximum; the
         same for negative clicks; the previous answer's probability, 0 where there is none.
     """
-    d, h, w = (_bell(point_coords[..., axis], size) for axis, size in enumerate(padded_size))  # (B, N, size / 2) each
-    positive = point_labels.to(d.dtype)[..., None]  # (B, N, 1)
-    clicks = [torch.einsum("bnh,bnw,bnd->bnhwd", h, w, d * sign).amax(1) for sign in (positive, 1 - positive)]
+    pairs = [torch.arange(0, size, 2) + 0.5 for size in padded_size]
+    clicks = [bells.permute(0, 2, 3, 1) for bells in click_bells(point_coords, point_labels, pairs)]  # (B, H, W, D)
     previous = _previous_mask(previous_logits, padded_size)
     return torch.stack([*clicks, torch.zeros_like(clicks[0]) if previous is None else previous], dim=1)
 
 
-def _bell(coords: Tensor, size: int) -> Tensor:
-    """(B, N) coordinates along an axis to (B, N, size / 2): Gaussians, seen from the middles of pairs of voxels."""
-    places = torch.arange(size // 2, device=coords.device) * 2 + 0.5
-    return torch.exp(-0.5 * ((places - coords.float()[..., None]) / CLICK_SIGMA_VOXELS) ** 2)
+@torch.no_grad()
+def click_bells(
+    point_coords: Tensor, point_labels: Tensor, places: Sequence[Tensor | Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """Gaussians around positive clicks and around negative ones, overlapping ones by their maximum.
+
+    Args:
+        point_coords: (B, N, 3) voxel indices in array axis order.
+        point_labels: (B, N), 1 for a positive click and 0 for a negative one.
+        places: Of each array axis, the voxel indices at which the Gaussians are wanted.
+
+    Returns:
+        Two float32 arrays (B, D, H, W), as many places in each axis.
+    """
+    d, h, w = (_bell(point_coords[..., axis], at) for axis, at in enumerate(places))  # (B, N, places) each
+    positive = point_labels.to(d.dtype)[..., None]  # (B, N, 1)
+    first, second = (torch.einsum("bnd,bnh,bnw->bndhw", d * s, h, w).amax(1) for s in (positive, 1 - positive))
+    return first, second
+
+
+def _bell(coords: Tensor, places: Tensor | Sequence[int]) -> Tensor:
+    """(B, N) coordinates along an axis to (B, N, places)."""
+    at = torch.as_tensor(places, device=coords.device)
+    return torch.exp(-0.5 * ((at - coords.float()[..., None]) / CLICK_SIGMA_VOXELS) ** 2)
 
 
 def _previous_mask(previous_logits: Tensor | None, padded_size: Sequence[int]) -> Tensor | None:

@@ -189,8 +189,7 @@ class ProMISe(nn.Module):
         Raises:
             UserError: As :meth:`forward`.
         """
-        fused = self._fuse(encoded, point_coords, point_labels, previous_logits)
-        return self._logits(fused, label_index)
+        return self._logits(*self._fuse(encoded, point_coords, point_labels, previous_logits), label_index)
 
     def decode_and_rate(
         self,
@@ -211,8 +210,8 @@ class ProMISe(nn.Module):
         """
         if self.corrections is None:
             raise UserError("This network cannot rate its masks; build it with corrects=True.")
-        fused = self._fuse(encoded, point_coords, point_labels, previous_logits)
-        logits = self._logits(fused, label_index)
+        fused, push = self._fuse(encoded, point_coords, point_labels, previous_logits)
+        logits = self._logits(fused, push, label_index)
         first = (logits if logits.ndim == 5 else logits[:, 0]).permute(TO_TOKEN_ORDER)  # (B, 2, H, W, D)
         ends = [padded - size for padded, size in zip(self.padded_size, self.patch_size, strict=True)]
         first = F.pad(first, (0, ends[0], 0, ends[2], 0, ends[1]), mode="replicate")
@@ -225,30 +224,33 @@ class ProMISe(nn.Module):
         point_coords: Tensor,
         point_labels: Tensor | None,
         previous_logits: Tensor | None,
-    ) -> Tensor:
-        """(B, decoder_channels, H/2, W/2, D/2), the decoder's fused feature."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The decoder's fused feature (B, decoder_channels, H/2, W/2, D/2), and ``Corrections.push`` or None."""
         check_points(point_coords, len(encoded.deepest), self.patch_size, check_values=not self.training)
         check_corrections(
             point_coords, point_labels, previous_logits, self.patch_size, corrects=self.corrections is not None
         )
         if self.corrections is None:
             steered = self.prompt_encoder(encoded.deepest, point_coords, self.padded_size)
-            return self.mask_decoder.fuse(encoded.shared, steered, encoded.residual)
+            return self.mask_decoder.fuse(encoded.shared, steered, encoded.residual), None
         corrections: Any = self.corrections["seg_layers"]
         signs = torch.ones_like(point_coords[..., 0], dtype=torch.long) if point_labels is None else point_labels.long()
         maps = dense_maps(point_coords, signs, previous_logits, self.padded_size)
         to_deepest, to_fused = corrections(maps.to(corrections.point_signs.dtype))
         meanings = corrections.point_signs[signs]  # (B, N, neck_channels)
         steered = self.prompt_encoder(encoded.deepest + to_deepest, point_coords, self.padded_size, meanings)
-        return self.mask_decoder.fuse(encoded.shared, steered, encoded.residual) + to_fused
+        fused = self.mask_decoder.fuse(encoded.shared, steered, encoded.residual) + to_fused
+        return fused, corrections.push(point_coords, signs, previous_logits, self.patch_size)
 
-    def _logits(self, fused: Tensor, label_index: Tensor | None) -> Tensor:
+    def _logits(self, fused: Tensor, push: Tensor | None, label_index: Tensor | None) -> Tensor:
         wanted = (
             None if label_index is None or self.labels == 1 else label_index.reshape(len(label_index), -1)
         )  # (B, K)
         logits = self.mask_decoder.decode(fused, wanted).permute(TO_ARRAY_ORDER)
         depth, height, width = self.patch_size
         logits = logits[:, :, :depth, :height, :width].contiguous()
+        if push is not None:
+            logits[:, 1::LOGITS] += push
         one_pair = self.labels == 1 or (label_index is not None and label_index.ndim == 1)
         return logits if one_pair else logits.unflatten(1, (-1, LOGITS))  # (B, K, 2, D, H, W)
 

@@ -55,8 +55,27 @@ def test_correcting_network_starts_as_the_plain_one(case: str) -> None:
     with torch.no_grad():
         expected = plain(image, points)
         assert torch.equal(ours(image, points), expected)
+        assert relative_error(ours(image, points, point_labels=signs), expected) < 1e-6
         corrected = ours(image, points, point_labels=signs, previous_logits=previous)
-    assert relative_error(corrected, expected) < 1e-6
+    change = (corrected - expected).unflatten(-4, (-1, 2)).movedim(-4, 0)  # (2, ..., D, H, W)
+    assert change[0].abs().max() < 1e-5  # background is left alone
+
+
+def test_correcting_clicks_raise_and_lower_the_foreground_around_them_before_training() -> None:
+    """A bell of 1.5 voxels, 8 high, by hand."""
+    ours = network(labels=2)
+    image, _ = inputs(ours, dtype=torch.float32)
+    points = torch.tensor([[[4.0, 6.0, 8.0], [12.0, 10.0, 16.0]]])
+    with torch.no_grad():
+        encoded = ours.encode(image)
+        plain = ours.decode(encoded, points)
+        signed = {"point_labels": torch.tensor([[1, 0]]), "previous_logits": torch.zeros(1, 1, *PATCH)}
+        change = ours.decode(encoded, points, **signed) - plain  # (1, labels, 2, D, H, W)
+    assert change[:, :, 0].abs().max() < 1e-5
+    for raised in change[0, :, 1]:
+        at = {voxel: float(raised[voxel]) for voxel in [(4, 6, 8), (4, 9, 8), (5, 6, 10), (12, 10, 16), (0, 16, 0)]}
+        expected = [8, 8 * np.exp(-2), 8 * np.exp(-0.5 * 5 / 1.5**2), -8, 0]
+        np.testing.assert_allclose(list(at.values()), expected, atol=1e-4)
 
 
 def test_pretrained_weights_of_a_plain_model_are_taken_by_nnunets_own_function(tmp_path: Path) -> None:
