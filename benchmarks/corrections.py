@@ -21,6 +21,7 @@ from network import machine
 from network_worker import DTYPES, autocast, measure_on_cpu, measure_on_cuda
 
 from nnunetv2_promise.network_architectures import ProMISe
+from nnunetv2_promise.network_architectures.promise.correcting import refine_first
 from nnunetv2_promise.planning.correction_settings import CorrectionSettings
 from nnunetv2_promise.training.correction_rounds import CorrectionRounds, rounds_loss
 from nnunetv2_promise.training.losses import ProMISeLoss
@@ -83,12 +84,17 @@ def make_task(arguments: argparse.Namespace) -> Callable[[], None]:
 
 
 def click_task(network: ProMISe, image: torch.Tensor, *, further: bool) -> Callable[[], None]:
-    """The first click on a patch, or a second one on it with its previous answer."""
+    """The first click on a patch, its answer refined as a user gets it, or a second one on the encoded patch."""
     edge = image.shape[-1]
     points = torch.tensor([[[edge / 2] * 3, [edge / 3] * 3]], device=image.device)
     labels = torch.tensor([[1, 0]], device=image.device)
     if not further:
-        return torch.no_grad()(lambda: network(image, points[:, :1], point_labels=labels[:, :1]))
+
+        def first() -> None:
+            encoded, prompt = network.encode(image), {"point_labels": labels[:, :1]}
+            refine_first(network, encoded, points[:, :1], network.decode(encoded, points[:, :1], **prompt), **prompt)
+
+        return torch.no_grad()(first)
     with torch.no_grad():
         encoded = network.encode(image)
         logits = network.decode(encoded, points[:, :1])
