@@ -57,25 +57,22 @@ class Corrections(nn.Module):
         """(B, 3, H/2, W/2, D/2) maps to what is added to the deepest feature (at H/4) and to the fused one (at H/2)."""
         return self.to_deepest(maps), self.to_fused(maps)
 
-    def push(
-        self, point_coords: Tensor, point_labels: Tensor, previous_logits: Tensor | None, size: Sequence[int]
-    ) -> Tensor:
+    def push(self, point_coords: Tensor, point_labels: Tensor, size: Sequence[int], *, corrects: bool) -> Tensor:
         """What clicks add to the foreground's logit: up around positive ones, down around negative ones.
-
-        A first answer, which has no previous one, is left alone; the weight gets a gradient even so, as DDP needs it.
 
         Args:
             point_coords: (B, N, 3) voxel indices in array axis order.
             point_labels: (B, N), 1 for a positive click and 0 for a negative one.
-            previous_logits: The answer that is corrected, or None.
             size: (D, H, W) of the patch.
+            corrects: Whether the clicks correct an answer; else nothing is added, and the weight's gradient is 0 (DDP
+                needs one).
 
         Returns:
             (B, 1, D, H, W) float32.
         """
-        positive, negative = click_bells(point_coords, point_labels, [range(length) for length in size])
-        strength = CLICK_LOGIT if previous_logits is not None else 0.0
-        return strength * self.click_weight * (positive - negative)[:, None]
+        voxels = [range(length) for length in size]
+        up, down = (click_bells(point_coords, point_labels == sign, voxels) for sign in (1, 0))
+        return (CLICK_LOGIT * float(corrects)) * self.click_weight * (up - down)[:, None]
 
 
 class Confidence(nn.Module):
@@ -128,7 +125,7 @@ def refine_first(
     """Hand the answer to a first click back to the network as its previous mask, ``REFINEMENTS`` times.
 
     A click at the edge of a large object is answered with the part around it; shown that part, the network goes on to
-    the object's border. Nothing is encoded again.
+    the object's border. Nothing is encoded again, and nothing is corrected: the clicks do not speak for themselves.
 
     Args:
         network: A ``ProMISe`` that corrects.
@@ -142,7 +139,9 @@ def refine_first(
     """
     for _ in range(REFINEMENTS):
         previous = foreground_logits(logits)
-        logits, expected_dice = network.decode_and_rate(encoded, point_coords, previous_logits=previous, **prompt)
+        logits, expected_dice = network.decode_and_rate(
+            encoded, point_coords, previous_logits=previous, refines=True, **prompt
+        )
     return logits, expected_dice
 
 
@@ -163,29 +162,26 @@ def dense_maps(
         same for negative clicks; the previous answer's probability, 0 where there is none.
     """
     pairs = [torch.arange(0, size, 2) + 0.5 for size in padded_size]
-    clicks = [bells.permute(0, 2, 3, 1) for bells in click_bells(point_coords, point_labels, pairs)]  # (B, H, W, D)
+    bells = [click_bells(point_coords, point_labels == sign, pairs) for sign in (1, 0)]
+    clicks = [each.permute(0, 2, 3, 1) for each in bells]  # (B, H/2, W/2, D/2)
     previous = _previous_mask(previous_logits, padded_size)
     return torch.stack([*clicks, torch.zeros_like(clicks[0]) if previous is None else previous], dim=1)
 
 
 @torch.no_grad()
-def click_bells(
-    point_coords: Tensor, point_labels: Tensor, places: Sequence[Tensor | Sequence[int]]
-) -> tuple[Tensor, Tensor]:
-    """Gaussians around positive clicks and around negative ones, overlapping ones by their maximum.
+def click_bells(point_coords: Tensor, chosen: Tensor, places: Sequence[Tensor | Sequence[int]]) -> Tensor:
+    """Gaussians around clicks, overlapping ones by their maximum.
 
     Args:
         point_coords: (B, N, 3) voxel indices in array axis order.
-        point_labels: (B, N), 1 for a positive click and 0 for a negative one.
+        chosen: (B, N) bool, the clicks that get one.
         places: Of each array axis, the voxel indices at which the Gaussians are wanted.
 
     Returns:
-        Two float32 arrays (B, D, H, W), as many places in each axis.
+        (B, D, H, W) float32, as many places in each axis.
     """
     d, h, w = (_bell(point_coords[..., axis], at) for axis, at in enumerate(places))  # (B, N, places) each
-    positive = point_labels.to(d.dtype)[..., None]  # (B, N, 1)
-    first, second = (torch.einsum("bnd,bnh,bnw->bndhw", d * s, h, w).amax(1) for s in (positive, 1 - positive))
-    return first, second
+    return torch.einsum("bnd,bnh,bnw->bndhw", d * chosen[..., None], h, w).amax(1)
 
 
 def _bell(coords: Tensor, places: Tensor | Sequence[int]) -> Tensor:

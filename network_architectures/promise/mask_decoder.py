@@ -171,7 +171,7 @@ class MaskDecoder(nn.Module):
 
         Args:
             fused: (B, channels, 2H, 2W, 2D) from :meth:`fuse`.
-            label_index: (B, K) long, the labels whose logits are wanted; None for those of all labels.
+            label_index: (B,) or (B, K) long, the labels whose logits are wanted; None for those of all labels.
 
         Returns:
             (B, 2 K, 4H, 4W, 4D) logits, a pair of background and foreground for each label.
@@ -184,8 +184,8 @@ class MaskDecoder(nn.Module):
         weight = self.head.get_parameter("3.weight")
         if label_index is None:
             return F.conv3d(fused, weight, padding=1)
-        pairs = weight.unflatten(0, (-1, LOGITS))[label_index]  # (B, K, 2, channels, 3, 3, 3)
         batch = len(fused)
+        pairs = weight.unflatten(0, (-1, LOGITS))[label_index.reshape(batch, -1)]  # (B, K, 2, channels, 3, 3, 3)
         in_groups = fused.flatten(0, 1)[None]  # (1, B * channels, 2H, 2W, 2D): each patch is a group of its own
         logits = F.conv3d(in_groups, pairs.flatten(0, 2), padding=1, groups=batch)
         return logits.unflatten(1, (batch, -1))[0]  # (B, 2 K, 2H, 2W, 2D)

@@ -199,8 +199,11 @@ class ProMISe(nn.Module):
         label_index: Tensor | None = None,
         point_labels: Tensor | None = None,
         previous_logits: Tensor | None = None,
+        refines: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`decode`, and how good the mask is.
+
+        With ``refines`` the previous answer is that to the very same clicks, which correct nothing in it.
 
         Returns:
             The logits, and the Dice that the network expects of the first label's mask, (B,) from 0 to 1.
@@ -210,7 +213,7 @@ class ProMISe(nn.Module):
         """
         if self.corrections is None:
             raise UserError("This network cannot rate its masks; build it with corrects=True.")
-        fused, push = self._fuse(encoded, point_coords, point_labels, previous_logits)
+        fused, push = self._fuse(encoded, point_coords, point_labels, previous_logits, refines)
         logits = self._logits(fused, push, label_index)
         first = (logits if logits.ndim == 5 else logits[:, 0]).permute(TO_TOKEN_ORDER)  # (B, 2, H, W, D)
         ends = [padded - size for padded, size in zip(self.padded_size, self.patch_size, strict=True)]
@@ -224,6 +227,7 @@ class ProMISe(nn.Module):
         point_coords: Tensor,
         point_labels: Tensor | None,
         previous_logits: Tensor | None,
+        refines: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """The decoder's fused feature (B, decoder_channels, H/2, W/2, D/2), and ``Corrections.push`` or None."""
         check_points(point_coords, len(encoded.deepest), self.patch_size, check_values=not self.training)
@@ -240,12 +244,11 @@ class ProMISe(nn.Module):
         meanings = corrections.point_signs[signs]  # (B, N, neck_channels)
         steered = self.prompt_encoder(encoded.deepest + to_deepest, point_coords, self.padded_size, meanings)
         fused = self.mask_decoder.fuse(encoded.shared, steered, encoded.residual) + to_fused
-        return fused, corrections.push(point_coords, signs, previous_logits, self.patch_size)
+        corrects = previous_logits is not None and not refines
+        return fused, corrections.push(point_coords, signs, self.patch_size, corrects=corrects)
 
     def _logits(self, fused: Tensor, push: Tensor | None, label_index: Tensor | None) -> Tensor:
-        wanted = (
-            None if label_index is None or self.labels == 1 else label_index.reshape(len(label_index), -1)
-        )  # (B, K)
+        wanted = None if self.labels == 1 else label_index
         logits = self.mask_decoder.decode(fused, wanted).permute(TO_ARRAY_ORDER)
         depth, height, width = self.patch_size
         logits = logits[:, :, :depth, :height, :width].contiguous()

@@ -70,8 +70,10 @@ def test_correcting_clicks_raise_and_lower_the_foreground_around_them_before_tra
         encoded = ours.encode(image)
         plain = ours.decode(encoded, points)
         signed = {"point_labels": torch.tensor([[1, 0]]), "previous_logits": torch.zeros(1, 1, *PATCH)}
+        refined, _ = ours.decode_and_rate(encoded, points, refines=True, **signed)
         change = ours.decode(encoded, points, **signed) - plain  # (1, labels, 2, D, H, W)
     assert change[:, :, 0].abs().max() < 1e-5
+    assert relative_error(refined, plain) < 1e-6  # the very same clicks correct nothing
     for raised in change[0, :, 1]:
         at = {voxel: float(raised[voxel]) for voxel in [(4, 6, 8), (4, 9, 8), (5, 6, 10), (12, 10, 16), (0, 16, 0)]}
         expected = [8, 8 * np.exp(-2), 8 * np.exp(-0.5 * 5 / 1.5**2), -8, 0]
