@@ -18,7 +18,7 @@ from nnunetv2_promise.network_architectures.interactive.channels import (
     click,
     empty_channels,
 )
-from nnunetv2_promise.network_architectures.interactive.clickable_promise import find_clicks
+from nnunetv2_promise.network_architectures.interactive.clickable_promise import Clicks, find_clicks
 from nnunetv2_promise.network_architectures.promise.correcting import refine_first
 
 PATCH = (20, 24, 28)
@@ -104,6 +104,15 @@ def test_image_is_encoded_once_while_the_patch_stays_and_the_last_answer_is_reme
         network.load_state_dict(network.state_dict())
         network(patch(((6, 6, 6), True), seed=1))
         assert len(encoded) == 4
+
+
+def test_label_is_chosen_by_logits_whose_probabilities_round_to_the_same_number() -> None:
+    """A click that corrects raises all labels' logits by 8 where it lies."""
+    logits = torch.zeros(3, 2, *PATCH)
+    logits[:, 1] = torch.tensor([20.0, 30, 25])[:, None, None, None]
+    assert (torch.sigmoid(logits[1:, 1]) == 1).all()
+    clicks = Clicks(torch.tensor([[[6, 6, 6]]]), torch.tensor([[1]]))
+    assert ClickableProMISe._choose_label(logits, clicks, torch.zeros(PATCH)) == 1
 
 
 def test_label_is_the_most_probable_one_under_the_first_positive_click() -> None:
