@@ -132,6 +132,15 @@ def test_every_new_parameter_gets_a_gradient() -> None:
     assert sum(map(len, parts.values())) == len(list(ours.parameters()))
 
 
+def test_every_new_parameter_is_in_the_graph_of_a_first_answer() -> None:
+    """DDP waits for parameters without a gradient; with one iteration there is nothing to correct."""
+    ours = network().train()
+    image, points = inputs(ours, points=2, dtype=torch.float32)
+    logits, dice = ours.decode_and_rate(ours.encode(image), points)
+    (logits.square().mean() + dice.mean()).backward()
+    assert [name for name, p in ours.corrections.named_parameters() if p.grad is None] == []
+
+
 def test_dense_maps_are_bells_by_maximum_and_the_previous_probability() -> None:
     """A patch of 8 x 4 x 4 voxels; a pair of voxels has its middle at 0.5, 2.5, 4.5, 6.5."""
     points = torch.tensor([[[2.5, 0.5, 2.5], [4.5, 0.5, 2.5], [0.0, 0.0, 0.0]]])
