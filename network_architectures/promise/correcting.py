@@ -181,7 +181,11 @@ def click_bells(point_coords: Tensor, chosen: Tensor, places: Sequence[Tensor | 
         (B, D, H, W) float32, as many places in each axis.
     """
     d, h, w = (_bell(point_coords[..., axis], at) for axis, at in enumerate(places))  # (B, N, places) each
-    return torch.einsum("bnd,bnh,bnw->bndhw", d * chosen[..., None], h, w).amax(1)
+    bells = d.new_zeros(len(d), d.shape[2], h.shape[2], w.shape[2])
+    for each in zip((d * chosen[..., None]).unbind(1), h.unbind(1), w.unbind(1), strict=True):
+        # One by one: many clicks in a large patch would need many times its memory.
+        bells = torch.maximum(bells, torch.einsum("bd,bh,bw->bdhw", *each))
+    return bells
 
 
 def _bell(coords: Tensor, places: Tensor | Sequence[int]) -> Tensor:
