@@ -324,7 +324,12 @@ def test_a_full_disk_leaves_no_half_report(quick: BenchmarkWorkspace, finished: 
 def test_ctrl_c_ends_the_training_at_once(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     process = subprocess.Popen(
-        quick.command(output, "-f", "2"), env=quick.environment(), stderr=subprocess.PIPE, text=True
+        quick.command(output, "-f", "2"),
+        env=quick.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in its background with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = output / "units" / "QuickUNet__nnUNetPlans" / "fold_2" / "logs" / "train.txt"
     until = time.monotonic() + 120
