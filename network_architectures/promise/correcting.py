@@ -70,9 +70,11 @@ class Corrections(nn.Module):
         Returns:
             (B, 1, D, H, W) float32.
         """
+        if not corrects:
+            return (0.0 * self.click_weight).expand(len(point_coords), 1, *size)
         voxels = [range(length) for length in size]
         up, down = (click_bells(point_coords, point_labels == sign, voxels) for sign in (1, 0))
-        return (CLICK_LOGIT * float(corrects)) * self.click_weight * (up - down)[:, None]
+        return CLICK_LOGIT * self.click_weight * (up - down)[:, None]
 
 
 class Confidence(nn.Module):
