@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def find_trainer(name: str) -> type[nnUNetTrainer] | None:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     make_trainers_known()
+    _wake_lazy_modules()
     folder = str(trainer_folder())
     with contextlib.redirect_stdout(io.StringIO()):
         ours = recursive_find_python_class(
@@ -51,3 +53,17 @@ def find_trainer(name: str) -> type[nnUNetTrainer] | None:
             return recursive_find_trainer_class_by_name(name)
         except (RuntimeError, AssertionError):
             return None
+
+
+def _wake_lazy_modules() -> None:
+    """Ask every loaded module for its file, so that lazy ones import now what they import when they are asked.
+
+    nnU-Net asks them while it walks through ``sys.modules``, and a module that is added meanwhile ends the walk with a
+    ``RuntimeError``. Packages such as transformers bring lazy modules, and then no trainer is found.
+    """
+    before = -1
+    while before != len(sys.modules):
+        before = len(sys.modules)
+        for module in list(sys.modules.values()):
+            if getattr(module, "__file__", None) is None:
+                getattr(module, "__path__", None)
