@@ -46,6 +46,7 @@ class PredictionRequest:
     save_probabilities: bool = False
     instances: bool = False
     continue_prediction: bool = False
+    disable_tta: bool = False
 
     @property
     def model_path(self) -> Path:
@@ -144,7 +145,7 @@ def _predict_cases(
 
     Masks are written by threads while the next case is segmented.
     """
-    model = PromptedModel.load(folder, torch.device(request.device))
+    model = PromptedModel.load(folder, torch.device(request.device), use_mirroring=not request.disable_tta)
     reader_writer = model.plans.image_reader_writer_class()
     failures: dict[str, str] = {}
     with CaseWriter(output, reader_writer) as writer, ThreadPoolExecutor(request.processes) as pool:

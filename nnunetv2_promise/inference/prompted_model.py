@@ -90,8 +90,13 @@ class PromptedModel:
             network.load_state_dict(weights[0])
 
     @classmethod
-    def load(cls, folder: ModelFolder, device: torch.device) -> PromptedModel:
+    def load(cls, folder: ModelFolder, device: torch.device, *, use_mirroring: bool = True) -> PromptedModel:
         """Load a checked model folder.
+
+        Args:
+            folder: The model.
+            device: For its weights.
+            use_mirroring: Whether mirror images vote, along the axes that training mirrored.
 
         Raises:
             UserError: If a checkpoint cannot be read, or its trainer is not found.
@@ -108,7 +113,7 @@ class PromptedModel:
         network = trainer.build_network_architecture(plans, configuration, channels, heads, False).to(device)
         ignore_prompts(plans, configuration)
         weights = [content["network_weights"] for content in contents]
-        axes = contents[0].get("inference_allowed_mirroring_axes") or ()
+        axes = (use_mirroring and contents[0].get("inference_allowed_mirroring_axes")) or ()
         return cls(network, weights, plans, configuration, folder.dataset_json, axes)
 
     @torch.inference_mode()

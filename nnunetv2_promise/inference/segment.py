@@ -27,6 +27,7 @@ def load_model(
     folds: Sequence[int | str] = (0,),
     checkpoint: str = "checkpoint_final.pth",
     device: str | None = None,
+    use_mirroring: bool = True,
 ) -> PromptedModel:
     """Load a trained model once, for several calls of ``segment``.
 
@@ -36,6 +37,7 @@ def load_model(
         folds: Folds to average.
         checkpoint: File name in each fold's folder.
         device: ``"cpu"``, ``"cuda"``, ...; a GPU where there is one, if None.
+        use_mirroring: Whether mirror images vote, as nnU-Net does it.
 
     Raises:
         UserError: If the folder is not a complete model that takes prompts.
@@ -45,7 +47,7 @@ def load_model(
     )
     model.check_checkpoints()
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return PromptedModel.load(model, torch.device(chosen))
+    return PromptedModel.load(model, torch.device(chosen), use_mirroring=use_mirroring)
 
 
 def segment(

@@ -51,14 +51,16 @@ def masks(folder: Path) -> dict[str, np.ndarray]:
     return {file.name: sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in sorted(folder.glob("*.nii.gz"))}
 
 
-def test_stock_and_own_prediction_are_equal(own_model: Workspace, prompts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mirroring", [(), ("--disable_tta",)])
+def test_stock_and_own_prediction_are_equal(
+    own_model: Workspace, prompts: Path, tmp_path: Path, mirroring: tuple[str, ...]
+) -> None:
     stock = tmp_path / "stock"
-    own_model.run(
-        "nnUNetv2_predict", *arguments(own_model, stock, "-c", "3d_fullres", "-f", "0", "-npp", "1", "-nps", "1"),
-        **{PROMPTS_VARIABLE: str(prompts)},
-    )  # fmt: skip
+    options = ("-c", "3d_fullres", "-f", "0", "-npp", "1", "-nps", "1", *mirroring)
+    own_model.run("nnUNetv2_predict", *arguments(own_model, stock, *options), **{PROMPTS_VARIABLE: str(prompts)})
     own = tmp_path / "own"
-    assert command.main(arguments(own_model, own, "--prompts", prompts, "-np", "1", "--save_probabilities")) == 0
+    options = ("--prompts", str(prompts), "-np", "1", "--save_probabilities", *mirroring)
+    assert command.main(arguments(own_model, own, *options)) == 0
     first, second = masks(stock), masks(own)
     assert list(first) == list(second) == ["scan_008.nii.gz", "scan_009.nii.gz"]
     for name in first:
@@ -74,6 +76,16 @@ def test_stock_and_own_prediction_are_equal(own_model: Workspace, prompts: Path,
         np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-3)
     assert not list(own.glob(".partial_*"))
     assert {file.name for file in own.iterdir()} >= {"plans.json", "dataset.json"}
+
+
+def test_mirror_images_vote_unless_they_are_disabled(own_model: Workspace, prompts: Path, tmp_path: Path) -> None:
+    found = []
+    for number, options in enumerate(([], ["--disable_tta"])):
+        out = tmp_path / str(number)
+        fixed = ("--prompts", prompts, "-np", "1", "--save_probabilities")
+        assert command.main(arguments(own_model, out, *fixed, *options)) == 0
+        found.append(np.load(out / "scan_008.npz")["probabilities"])
+    assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
 def test_continue_keeps_what_is_there(own_model: Workspace, prompts: Path, tmp_path: Path) -> None:

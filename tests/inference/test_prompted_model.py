@@ -36,14 +36,14 @@ class Trainer:
 
 
 def load(
-    monkeypatch: pytest.MonkeyPatch, axes: Any, trainer: type | None = Trainer, *, folds: int = 2
+    monkeypatch: pytest.MonkeyPatch, axes: Any, trainer: type | None = Trainer, *, folds: int = 2, **options: bool
 ) -> PromptedModel:
     state = PromptedNetwork(BallNetwork(), patch_size=PATCH, heads=3).state_dict()
     content = {"trainer_name": "Trainer", "network_weights": state, "inference_allowed_mirroring_axes": axes}
     monkeypatch.setattr(prompted_model, "read_checkpoint", lambda path: content | {"path": path})
     monkeypatch.setattr(prompted_model, "find_trainer", lambda name: trainer if name == "Trainer" else None)
     folder: Any = SimpleNamespace(**{**vars(FOLDER), "checkpoints": FOLDER.checkpoints[:folds]})
-    return PromptedModel.load(folder, torch.device("cpu"))
+    return PromptedModel.load(folder, torch.device("cpu"), **options)
 
 
 @pytest.mark.parametrize("folds", [1, 2])
@@ -55,6 +55,8 @@ def test_every_fold_votes_in_every_mirror_image_that_training_allows(
     assert Trainer.asked == [list(PATCH), 1, 3, False]
     assert not model.network.training
     assert len(list(model._views())) == folds * 2 ** len(axes or ())
+    unmirrored = load(monkeypatch, axes, folds=folds, use_mirroring=False)
+    assert list(unmirrored._views()) == [()] * folds
 
 
 def test_a_trainer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -335,10 +335,12 @@ def test_a_model_goes_to_the_device_that_was_asked_for_or_to_a_gpu(
 ) -> None:
     folder = SimpleNamespace(check_checkpoints=lambda: None)
     monkeypatch.setattr(segment_module, "open_model_folder", lambda *_, **__: folder)
-    monkeypatch.setattr(PromptedModel, "load", lambda *loaded: loaded)
+    monkeypatch.setattr(PromptedModel, "load", lambda *loaded, use_mirroring: (*loaded, use_mirroring))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     loaded: Any = nnunetv2_promise.load_model("folder", device=asked)
-    assert loaded == (folder, torch.device(device))
+    assert loaded == (folder, torch.device(device), True)
+    loaded = nnunetv2_promise.load_model("folder", device=asked, use_mirroring=False)
+    assert loaded == (folder, torch.device(device), False)
 
 
 def test_wrong_arrays_and_clicks_are_one_sentence() -> None:
