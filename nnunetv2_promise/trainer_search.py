@@ -59,7 +59,7 @@ def _wake_lazy_modules() -> None:
     """Ask every loaded module for its file, so that lazy ones import now what they import when they are asked.
 
     nnU-Net asks them while it walks through ``sys.modules``, and a module that is added meanwhile ends the walk with a
-    ``RuntimeError``. Packages such as transformers bring lazy modules, and then no trainer is found.
+    ``RuntimeError``, before any trainer is found.
     """
     before = -1
     while before != len(sys.modules):

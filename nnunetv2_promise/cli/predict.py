@@ -49,9 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write a mask of its own for each object, and objects.csv with their volumes and warnings",
     )
-    parser.add_argument(
-        "--disable_tta", action="store_true", help="do not mirror: up to 8 times faster, but less accurate"
-    )
+    parser.add_argument("--disable_tta", action="store_true", help="do not mirror: faster, but less accurate")
     parser.add_argument("--continue_prediction", action="store_true", help="keep cases that are already complete")
     return parser
 
