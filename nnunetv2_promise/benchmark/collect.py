@@ -71,6 +71,7 @@ def collect(layout: BenchmarkLayout, commands: list[str]) -> BenchmarkResults:
         parts={fold: held_out_part(layout, fold) for fold in settings.folds},
         skipped=_skipped(layout),
         jobs=settings.jobs,
+        disable_tta=settings.disable_tta,
         commands=commands,
         files=_files(layout),
         label_tolerances_mm=settings.label_tolerances_mm,

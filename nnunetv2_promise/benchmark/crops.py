@@ -1,6 +1,7 @@
 """Networks that take no clicks, run on the crop around each click: what nnU-Net makes of being told where to look.
 
-``python -m nnunetv2_promise.benchmark.crops FOLD IMAGES PROMPTS OUTPUT DEVICE [--resume]`` does it for a fold's folder.
+``python -m nnunetv2_promise.benchmark.crops FOLD IMAGES PROMPTS OUTPUT DEVICE [--disable_tta] [--resume]`` does it for
+a fold's folder.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ BACKGROUND = 100.0
 """Logit of the background where no crop looked."""
 
 
-def predict_crops(fold: Path, images: Path, prompts: Path, output: Path, *, device: str, resume: bool) -> None:
+def predict_crops(
+    fold: Path, images: Path, prompts: Path, output: Path, *, device: str, use_mirroring: bool, resume: bool
+) -> None:
     """Write a label map of each case, predicted in the patches around its clicks and background elsewhere.
 
-    The image is preprocessed as a whole, as nnU-Net does; then one patch centred on each click is predicted, mirrored
-    as usual. Where patches overlap their logits are averaged.
+    The image is preprocessed as a whole, as nnU-Net does; then one patch centred on each click is predicted.
+    Where patches overlap their logits are averaged.
 
     Args:
         fold: Folder of a fold with ``checkpoint_final.pth``, in its model folder.
@@ -44,13 +47,17 @@ def predict_crops(fold: Path, images: Path, prompts: Path, output: Path, *, devi
         prompts: Prompt file.
         output: Folder to write to.
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
+        use_mirroring: Whether mirror images vote, as usual.
         resume: Whether masks that are there stay.
 
     Raises:
         UserError: If a prompt does not fit its image, or a mask could not be written.
     """
     predictor = nnUNetPredictor(
-        perform_everything_on_device=device == "cuda", device=torch.device(device), allow_tqdm=False
+        use_mirroring=use_mirroring,
+        perform_everything_on_device=device == "cuda",
+        device=torch.device(device),
+        allow_tqdm=False,
     )
     number = fold.name.removeprefix("fold_")
     predictor.initialize_from_trained_model_folder(str(fold.parent), (number,), "checkpoint_final.pth")
@@ -121,17 +128,16 @@ def crop_logits(
     return logits
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Call ``predict_crops`` with the arguments of a command line."""
+    fold, images, prompts, output = map(Path, arguments[:4])
+    use_mirroring, resume = "--disable_tta" not in arguments[5:], "--resume" in arguments[5:]
+    predict_crops(fold, images, prompts, output, device=arguments[4], use_mirroring=use_mirroring, resume=resume)
+
+
 if __name__ == "__main__":
     end_with_parent()
     try:
-        fold_folder, image_folder, prompt_path, output_folder = map(Path, sys.argv[1:5])
-        predict_crops(
-            fold_folder,
-            image_folder,
-            prompt_path,
-            output_folder,
-            device=sys.argv[5],
-            resume="--resume" in sys.argv[6:],
-        )
+        main(sys.argv[1:])
     except UserError as error:
         sys.exit(f"Error: {error}")

@@ -42,10 +42,14 @@ def _model(layout: BenchmarkLayout, method: Method, training: Training) -> tuple
     return (*model, "-f", fold)
 
 
+def _mirroring(layout: BenchmarkLayout) -> tuple[str, ...]:
+    return ("--disable_tta",) if layout.settings.disable_tta else ()
+
+
 def predict(layout: BenchmarkLayout, method: Method, training: Training) -> Step:
     """Predict without clicks."""
     masks, processes = layout.predictions(method, training, NO_CLICKS), str(layout.settings.processes)
-    options = ("-device", layout.settings.device, "-npp", processes, "-nps", processes)
+    options = ("-device", layout.settings.device, "-npp", processes, "-nps", processes, *_mirroring(layout))
     images = layout.images(training.fold)
     return Step(
         f"predict_{NO_CLICKS}",
@@ -64,7 +68,8 @@ def predict_clicks(layout: BenchmarkLayout, method: Method, training: Training, 
     masks = layout.predictions(method, training, condition.name)
     prompts = layout.prompts(training.fold, condition.name)
     # Every prompt's mask is kept by itself: whether a click was obeyed cannot be seen from their union.
-    options = ("-device", layout.settings.device, "-np", str(layout.settings.processes), "--instances")
+    mirroring = () if method.engine else _mirroring(layout)
+    options = ("-device", layout.settings.device, "-np", str(layout.settings.processes), "--instances", *mirroring)
     files = ("-i", str(layout.images(training.fold)), "-o", str(masks), "--prompts", str(prompts))
     return Step(
         f"predict_{condition.name}",
@@ -121,10 +126,11 @@ def predict_crops(layout: BenchmarkLayout, method: Method, training: Training, c
     prompts, settings = layout.prompts(training.fold, condition.name), layout.settings
     fold = layout.model_fold(method, training)
     paths = (fold, layout.images(training.fold), prompts, target)
+    options = (settings.device, *_mirroring(layout))
     return Step(
         crop(condition),
         "Predict the crops around the clicks",
-        (sys.executable, "-m", "nnunetv2_promise.benchmark.crops", *map(str, paths), settings.device),
+        (sys.executable, "-m", "nnunetv2_promise.benchmark.crops", *map(str, paths), *options),
         resume=("--resume",),
         resumable=lambda: _keep_complete_masks(target),
         needs=(),

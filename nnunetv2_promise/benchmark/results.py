@@ -83,6 +83,7 @@ class BenchmarkResults:
         corrections: One row for each object and number of clicks made on its errors; columns ``CORRECTION_COLUMNS``,
             where the system is the method without its clicks. ``seconds`` is NaN where nothing was segmented.
         jitter_mm: Standard deviation, along each axis, by which these clicks missed.
+        disable_tta: Whether no network was shown mirror images at prediction.
     """
 
     dataset: str
@@ -103,6 +104,7 @@ class BenchmarkResults:
     label_tolerances_mm: Mapping[str, float] = field(default_factory=dict)
     corrections: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CORRECTION_COLUMNS)))
     jitter_mm: float = 0.0
+    disable_tta: bool = False
 
     @property
     def tolerance_in_words(self) -> str:

@@ -14,7 +14,7 @@ from nnunetv2_promise.images.objects import Per
 
 SETTINGS_NAME = "benchmark.json"
 # Results made under other values of these cannot stand in one report.
-_UNCHANGEABLE = ("dataset_id", "configuration", "minutes", "patches", "epochs", "per", "seed")
+_UNCHANGEABLE = ("dataset_id", "configuration", "minutes", "patches", "epochs", "per", "seed", "disable_tta")
 
 
 class Training(NamedTuple):
@@ -62,6 +62,7 @@ class BenchmarkSettings:
         corrections: Clicks on each object by the field's protocol, each on the error of the last mask; None for none.
         jitter_mm: Standard deviation, along each axis, by which these clicks miss.
         crop: Whether methods without clicks are also run on the crop around the clicks.
+        disable_tta: Whether every network looks at each image once, not at its mirror images.
         device: ``"cuda"``, ``"cpu"`` or ``"mps"``.
         processes: Worker processes of preprocessing, export and scoring.
         jobs: Trainings at a time, at most.
@@ -86,6 +87,7 @@ class BenchmarkSettings:
     corrections: int | None = None
     jitter_mm: float = 0.0
     crop: bool = False
+    disable_tta: bool = False
     device: str = "cuda"
     processes: int = 2
     jobs: int = 1

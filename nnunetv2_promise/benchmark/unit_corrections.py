@@ -77,12 +77,19 @@ class _Opener:
         from nnunetv2_promise.inference.clickables import open_in_engine, open_promise
         from nnunetv2_promise.inference.nninteractive_batch import runs_in_engine
 
-        device, fold = layout.settings.device, layout.model_fold(method, training).name.removeprefix("fold_")
+        settings = layout.settings
+        device, fold = settings.device, layout.model_fold(method, training).name.removeprefix("fold_")
         folder = layout.model(method, training.seed)
         if method.engine and runs_in_engine(folder):
             self._open = open_in_engine(folder, fold=fold, device=device)
         else:
-            self._open = open_promise(folder, configuration=layout.settings.configuration, fold=fold, device=device)
+            self._open = open_promise(
+                folder,
+                configuration=settings.configuration,
+                fold=fold,
+                device=device,
+                use_mirroring=not settings.disable_tta,
+            )
         self._files = find_cases(layout.images(training.fold), read_json(layout.dataset_json))
 
     def __call__(self, case: str) -> Any:

@@ -100,6 +100,7 @@ def _add_evaluation(group: argparse._ArgumentGroup) -> None:
     )
     add("--jitter", dest="jitter_mm", type=not_negative, default=0.0, metavar="MM", help="by which corrections miss")
     add("--crop", action="store_true", help="also run methods without clicks on the crop around the clicks")
+    add("--disable_tta", action="store_true", help="do not mirror at prediction: faster, but less accurate")
     add("--reference", metavar="TRAINER", help="baseline of prompted trainers (default: nnUNetTrainer, else the first)")
 
 
@@ -179,7 +180,7 @@ def _settings(arguments: argparse.Namespace) -> BenchmarkSettings:
     tolerance_mm, own_mm = split_tolerances(arguments.tolerances, DEFAULT_TOLERANCE_MM)
     same = (
         "dataset_id", "configuration", "minutes", "patches", "epochs", "training_seeds", "robustness", "per", "seed",
-        "corrections", "jitter_mm", "crop", "device", "call",
+        "corrections", "jitter_mm", "crop", "disable_tta", "device", "call",
     )  # fmt: skip
     settings = BenchmarkSettings(
         methods=methods + choose_models(arguments.nninteractive) + choose_masks(arguments.masks),

@@ -31,8 +31,15 @@ OpenCase = Callable[[Sequence[Path]], StartObject]
 """From the files of an image, one for each channel, to its objects."""
 
 
-def open_promise(folder: Path, *, configuration: str, fold: str, device: str) -> OpenCase:
+def open_promise(folder: Path, *, configuration: str, fold: str, device: str, use_mirroring: bool = True) -> OpenCase:
     """A model of ProMISe: one that corrects is clicked on in a session, another gets all positive clicks so far.
+
+    Args:
+        folder: Model folder.
+        configuration: nnU-Net's configuration.
+        fold: Whose weights are used.
+        device: ``"cpu"``, ``"cuda"``, ...
+        use_mirroring: Whether mirror images vote where each answer is a new one; a session never mirrors.
 
     Raises:
         UserError: If the folder is not a complete model.
@@ -43,7 +50,7 @@ def open_promise(folder: Path, *, configuration: str, fold: str, device: str) ->
     if "negative_points" in found.prompt_kinds():
         session = InteractiveSession(folder, configuration=configuration, fold=fold, device=device)
         return lambda files: _session_case(session, *_read(reader_writer, files))
-    model = PromptedModel.load(found, torch.device(device))
+    model = PromptedModel.load(found, torch.device(device), use_mirroring=use_mirroring)
     return lambda files: _one_shot_case(model, *_read(reader_writer, files))
 
 

@@ -390,10 +390,19 @@ def test_arguments_that_make_no_sense_are_refused_at_once(options: list[str]) ->
     assert error.value.code == 2
 
 
-def test_results_of_other_settings_stay_apart(quick: BenchmarkWorkspace, finished: Path) -> None:
-    done = quick.run(finished, *FOLDS, "--seed", "1", check=False)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--seed", "1"), "was made with seed 0, now it is 1"),
+        (("--disable_tta",), "was made with disable_tta False, now it is True"),
+    ],
+)
+def test_results_of_other_settings_stay_apart(
+    options: tuple[str, ...], expected: str, quick: BenchmarkWorkspace, finished: Path
+) -> None:
+    done = quick.run(finished, *FOLDS, *options, check=False)
     assert done.returncode == 2
-    assert "was made with seed 0, now it is 1" in done.stderr
+    assert expected in done.stderr
 
 
 def test_a_refused_submission_leaves_the_settings_that_queued_jobs_read(

@@ -28,6 +28,7 @@ def notes(results: BenchmarkResults, comparison: pd.DataFrame, tests: pd.DataFra
         _parts(results),
         *_clicks(results),
         *_given(results),
+        _mirroring(results),
         *_tolerances(results),
         *_absent(results),
         *_skipped(results),
@@ -114,6 +115,16 @@ def _given(results: BenchmarkResults) -> Iterator[str]:
     given = dict.fromkeys(trainer_name(t) for t in plain_systems(results)["trainer"] if t not in trained)
     if given and trained:
         yield f"{_listed(given)}: made elsewhere, used as it is. Which cases its maker has seen cannot be checked here."
+
+
+def _mirroring(results: BenchmarkResults) -> str:
+    if results.disable_tta:
+        return "At prediction no network was shown mirror images (--disable_tta), so scores are lower than usual."
+    return (
+        "At prediction the answers to mirror images of a scan were averaged, as nnU-Net does, where the training "
+        "mirrored. Models that correct do without where masks are corrected, and nnInteractive's engine, which runs "
+        "clickable U-Nets, always does."
+    )
 
 
 def _tolerances(results: BenchmarkResults) -> list[str]:

@@ -199,6 +199,13 @@ def test_report_names_cases_that_could_not_be_clicked_and_how_many_trainings_ran
     assert "Trainings ran one at a time." in alone
 
 
+def test_report_says_whether_mirror_images_voted(two_labels: BenchmarkResults) -> None:
+    assert "the answers to mirror images of a scan were averaged" in explained(two_labels)
+    unmirrored = explained(dataclasses.replace(two_labels, disable_tta=True))
+    assert "no network was shown mirror images (--disable_tta)" in unmirrored
+    assert "averaged, as nnU-Net does" not in unmirrored
+
+
 def test_report_warns_of_means_over_different_cases(two_labels: BenchmarkResults) -> None:
     assert "different numbers of cases" not in explained(two_labels)
     lacking = two_labels.scores[(two_labels.scores["system"] != "nnUNetTrainer") | (two_labels.scores["case"] != "a")]
