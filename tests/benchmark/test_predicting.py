@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,23 +16,16 @@ from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training
 from nnunetv2_promise.benchmark.units import unit_steps
 from nnunetv2_promise.inference import clickables
 
-DATASET = "Dataset009_Small"
 UNPROMPTED = Method("nnUNetTrainer", "Plans", "nnUNetTrainer", prompted=False)
 PROMISE = Method("ProMISeTrainer", "Plans", "ProMISeTrainer", prompted=True)
 ENGINE = Method("InteractiveUNetTrainer", "Plans", "InteractiveUNetTrainer", prompted=True, engine=True)
 
 
 @pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchmarkLayout:
+def layout(split_only: Path) -> BenchmarkLayout:
     """Three methods with crops, on a dataset that has a split and no images."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / name / DATASET).mkdir(parents=True)
-        monkeypatch.setenv(name, str(tmp_path / name))
-    (tmp_path / "nnUNet_preprocessed" / DATASET / "splits_final.json").write_text(
-        json.dumps([{"train": ["a"], "val": ["b"]}])
-    )
     methods = (UNPROMPTED, PROMISE, ENGINE)
-    return BenchmarkLayout(tmp_path / "out", BenchmarkSettings(9, methods, (0,), crop=True, device="cpu"))
+    return BenchmarkLayout(split_only / "out", BenchmarkSettings(9, methods, (0,), crop=True, device="cpu"))
 
 
 @pytest.mark.parametrize("disable_tta", [False, True])

@@ -31,15 +31,9 @@ STARTED = Method(
 
 
 @pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchmarkLayout:
+def layout(split_only: Path) -> BenchmarkLayout:
     """A benchmark of a clickable U-Net in 9 minutes, whose dataset has a split and no images."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / name / DATASET).mkdir(parents=True)
-        monkeypatch.setenv(name, str(tmp_path / name))
-    (tmp_path / "nnUNet_preprocessed" / DATASET / "splits_final.json").write_text(
-        json.dumps([{"train": ["a", "b"], "val": ["c"]}])
-    )
-    return BenchmarkLayout(tmp_path / "out", BenchmarkSettings(9, (STARTED,), (0,), minutes=9.0, device="cpu"))
+    return BenchmarkLayout(split_only / "out", BenchmarkSettings(9, (STARTED,), (0,), minutes=9.0, device="cpu"))
 
 
 def note(folder: Path, train: list[str], validation: list[str], *checkpoints: str) -> None:
