@@ -26,6 +26,7 @@ from nnunetv2_promise.images.reading import read_geometry, read_label_map
 from nnunetv2_promise.prompts.schema import Coordinates, Prompt, PromptFile, foreground_labels, save_prompt_file
 
 _logger = logging.getLogger(__name__)
+_PREDICT = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
 _READERS = ("SimpleITKIO", "NibabelIO")
 """Readers whose arrays have the file's axes reversed; probabilities of others lie in other voxels than the mask's."""
 
@@ -153,16 +154,17 @@ def _propose_case(
 
 
 def _predict(model: StockModel, images: Path, masks: Path) -> None:
-    """Run nnU-Net's own command, as a user would."""
-    program = Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder")
-    command = [str(program), "-i", str(images), "-o", str(masks), "-m", str(model.folder), "-f", *model.folds]
+    """Run nnU-Net's own command, wherever its script lies: not beside Python after ``pip install --user``."""
+    command = [sys.executable, "-c", _PREDICT, "-i", str(images), "-o", str(masks), "-m", str(model.folder)]
+    command += ["-f", *model.folds]
     command += ["-chk", model.checkpoint, "-device", model.device, "--save_probabilities", "--disable_progress_bar"]
     _logger.info("Running %s", " ".join(command))
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         reason = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), "no message")
         raise UserError(
-            f"nnU-Net could not predict with -m {model.folder} ({reason.strip()}); run {program.name} itself."
+            f"nnU-Net could not predict with -m {model.folder} ({reason.strip()}); run "
+            "nnUNetv2_predict_from_modelfolder itself."
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -236,7 +238,16 @@ def save_stock_model(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_stock_nnunet_proposes(folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_stock_nnunet_proposes(
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    python = tmp_path_factory.mktemp("bin") / "python"  # as with pip install --user, no script lies beside it
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     noise = np.random.default_rng(1).normal(size=SHAPE_ZYX).astype(np.float32)
     write(noise, folder / "images" / "a_0000.nii.gz")
     save_stock_model(folder / "model")
