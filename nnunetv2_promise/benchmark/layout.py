@@ -9,7 +9,6 @@ from pathlib import Path
 from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training
 from nnunetv2_promise.dataset.environment import dataset_name_of, nnunet_folder
-from nnunetv2_promise.planning.nninteractive_folder import fold_folder
 from nnunetv2_promise.trainer_search import VARIABLE, trainer_search_path
 
 
@@ -108,6 +107,9 @@ class BenchmarkLayout:
     def model_fold(self, method: Method, training: Training) -> Path:
         """The folder of a training's checkpoints, or of those of a model that is used as it is."""
         if method.model is not None:
+            # Takes seconds to import, and every step of a benchmark imports this module.
+            from nnunetv2_promise.planning.nninteractive_folder import fold_folder
+
             return fold_folder(Path(method.model))
         return self.model(method, training.seed) / f"fold_{training.fold}"
 

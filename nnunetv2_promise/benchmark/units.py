@@ -15,7 +15,6 @@ from nnunetv2_promise.benchmark.measure import prefix
 from nnunetv2_promise.benchmark.methods import Method
 from nnunetv2_promise.benchmark.predicting import (
     NO_CLICKS,
-    cases_of,
     crop,
     digest_of_masks,
     nearest,
@@ -25,10 +24,10 @@ from nnunetv2_promise.benchmark.predicting import (
     prediction_inputs,
     restrict,
 )
-from nnunetv2_promise.benchmark.scores_of_clicks import write_object_scores
-from nnunetv2_promise.benchmark.scoring import kind_of, prompts_of, write_condition_scores
+from nnunetv2_promise.benchmark.scoring import prompts_of
 from nnunetv2_promise.benchmark.settings import BenchmarkSettings, Training, load_settings
 from nnunetv2_promise.benchmark.start import has_checkpoint, start_step
+from nnunetv2_promise.benchmark.unit_scores import score_unit
 from nnunetv2_promise.files import locked
 from nnunetv2_promise.steps import Step, run_steps
 from nnunetv2_promise.training.records import TRAINING_RECORD
@@ -147,19 +146,9 @@ def _train(layout: BenchmarkLayout, method: Method, training: Training) -> Step:
 
 
 def _score(layout: BenchmarkLayout, method: Method, training: Training, condition: str) -> Step:
-    masks, truths = layout.predictions(method, training, condition), layout.truths(training.fold)
-    settings = layout.settings
-    tolerances = [f"{name}={mm:g}" for name, mm in settings.label_tolerances_mm.items()]
-    tolerance = ("--tolerance", f"{settings.tolerance_mm:g}", *tolerances)
-    options = (*tolerance, "--dataset_json", str(layout.dataset_json))
-    cases = ("--cases", *cases_of(layout, training)) if method.masks else ()
-
-    def score() -> None:
-        if method.trained:
-            check_model(layout, method, training)
-        write_condition_scores(layout, method, training, condition)
-        if kind_of(condition)[0] in ("clicks", "nearest", "crop"):
-            write_object_scores(layout, method, training, condition)
+    truths, settings = layout.truths(training.fold), layout.settings
+    module = (sys.executable, "-m", "nnunetv2_promise.benchmark.unit_scores")
+    unit = (layout.root, method.key, str(training), condition)
 
     def inputs() -> dict[str, Any]:
         prompts = prompts_of(layout, training.fold, condition)
@@ -175,8 +164,9 @@ def _score(layout: BenchmarkLayout, method: Method, training: Training, conditio
     return Step(
         f"score_{condition}",
         f"Score ({condition})",
-        ("nnUNetv2_promise_evaluate", "-p", str(masks), "-l", str(truths), *options, *cases),
-        action=score,
+        (*module, *map(str, unit)),
+        # Units side by side are threads, which would wait for each other; a single one saves the start of a process.
+        action=(lambda: score_unit(*unit)) if settings.jobs == 1 else None,
         needs=(),
         made_from=inputs,
     )

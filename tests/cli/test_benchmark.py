@@ -104,7 +104,10 @@ def test_dry_run_prints_the_commands_and_writes_nothing(quick: BenchmarkWorkspac
 
 
 def test_printed_commands_work_as_printed(quick: BenchmarkWorkspace, finished: Path, tmp_path: Path) -> None:
-    """Those of a finished benchmark's first fold, its trainings left out, give the very masks again."""
+    """Those of a finished benchmark's first fold, its trainings left out, give the very masks and scores again."""
+    scores = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in finished.glob("units/*/fold_0/scores/*.csv")
+    }
     done = quick.run(finished, "-f", "0", "--dry_run")
     kept = [line for line in done.stdout.splitlines() if not line.startswith(("nnUNetv2_train", "#"))]
     environment = quick.environment()
@@ -124,6 +127,10 @@ def test_printed_commands_work_as_printed(quick: BenchmarkWorkspace, finished: P
         for mask in (finished / "units" / condition).glob("*.nii.gz"):
             again = sitk.ReadImage(str(tmp_path / "units" / condition / mask.name))
             assert np.array_equal(sitk.GetArrayFromImage(again), sitk.GetArrayFromImage(sitk.ReadImage(str(mask))))
+    assert len(scores) > 2
+    for path, (before, written) in scores.items():
+        assert path.read_bytes() == before
+        assert path.stat().st_mtime_ns > written
 
 
 def ran(done: subprocess.CompletedProcess[str]) -> list[str]:
