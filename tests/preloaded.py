@@ -82,6 +82,7 @@ def serve() -> None:
     """Answer each request, a line of JSON, with the exit code of its command; null if it took too long."""
     for library in LIBRARIES:
         importlib.import_module(library)
+    wake_lazy_modules()
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
         child = os.fork()
@@ -91,6 +92,17 @@ def serve() -> None:
         code = wait(child, request["timeout"])
         sys.stdout.write(json.dumps(code) + "\n")
         sys.stdout.flush()
+
+
+def wake_lazy_modules() -> None:
+    """Let every module import what it imports when it is asked for its file: nnU-Net asks them all, in a walk through
+    ``sys.modules`` that ends with an error if one is added, and a script's own Python would not have them.
+    """
+    before = -1
+    while before != len(sys.modules):
+        before = len(sys.modules)
+        for module in list(sys.modules.values()):
+            getattr(module, "__file__", None)
 
 
 def become(request: dict[str, Any]) -> None:
