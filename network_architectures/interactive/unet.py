@@ -79,6 +79,7 @@ class InteractiveUNet(nn.Module):
         self.image_channels = image_channels
         self.clickable = input_channels > image_channels
         self.beside_image = self.clickable and prompts == "input"
+        self.asked: int | None = None
         heads = 1 + labels if self.clickable and prompts == "decoder" else num_classes
         seen = input_channels if self.beside_image else image_channels
         self.unet_class = cast(Any, pydoc.locate(unet))
@@ -101,6 +102,14 @@ class InteractiveUNet(nn.Module):
             input_size
         )
 
+    def ask_for(self, label: int | None) -> None:
+        """Say which label interactions mean from now on, where the caller can only hand over channels.
+
+        Args:
+            label: 0 to L - 1; None lets ``choose_labels`` tell it from the interactions.
+        """
+        self.asked = label
+
     def forward(
         self, x: Tensor | Sequence[Tensor], channels: Tensor | None = None, labels: Tensor | None = None
     ) -> Any:
@@ -109,7 +118,7 @@ class InteractiveUNet(nn.Module):
         Args:
             x: (B, C, D, H, W) image; (B, C + 7, D, H, W) with nnInteractive's channels; or what ``encode`` returned.
             channels: (B, 7, D, H, W), with an encoded patch.
-            labels: (B,) long, 0 to L - 1, the labels that an encoded patch is asked for; by ``choose_labels`` if None.
+            labels: (B,) long, 0 to L - 1, the labels that an encoded patch is asked for; see ``decode``.
 
         Returns:
             Without interactions: the plain U-Net's logits (B, heads, D, H, W), a list of them under deep supervision.
@@ -137,7 +146,8 @@ class InteractiveUNet(nn.Module):
         Args:
             features: What ``encode`` returned.
             channels: (B, 7, D, H, W); None for no interaction.
-            labels: (B,) long, 0 to L - 1, the labels that are asked for; by ``choose_labels`` if None.
+            labels: (B,) long, 0 to L - 1, the labels that are asked for. If None, the one of ``ask_for``, and without
+                one ``choose_labels``.
 
         Returns:
             Without channels (B, heads, D, H, W), under deep supervision a list, finest first; else (B, 2, D, H, W).
@@ -148,6 +158,8 @@ class InteractiveUNet(nn.Module):
         logits = heads[-1](features[-1])
         if channels is None:
             return logits
+        if labels is None and self.asked is not None:
+            labels = torch.full((len(logits),), self.asked, device=logits.device)
         pair = object_logits(logits, choose_labels(logits, channels) if labels is None else labels)
         background, wanted = pair.masked_fill(has_mask(channels), 0).split(1, dim=1)
         change = self.corrections[_NOT_IN_PRETRAINED](features, channels, pair[:, 1:] - pair[:, :1])

@@ -81,7 +81,8 @@ class _Opener:
         device, fold = settings.device, layout.model_fold(method, training).name.removeprefix("fold_")
         folder = layout.model(method, training.seed)
         if method.engine and runs_in_engine(folder):
-            self._open = open_in_engine(folder, fold=fold, device=device)
+            labels = read_labels(layout.dataset_json)
+            self._open = open_in_engine(folder, labels=labels, fold=fold, device=device)
         else:
             self._open = open_promise(
                 folder,

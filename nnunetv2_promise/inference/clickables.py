@@ -14,10 +14,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
 from nnunetv2_promise.evaluation.correction_curves import Clickable
+from nnunetv2_promise.images.labels import Labels
 from nnunetv2_promise.inference.case_prompts import VoxelPrompt
 from nnunetv2_promise.inference.case_segmentation import segment_objects
+from nnunetv2_promise.inference.engine_prompts import label_heads
 from nnunetv2_promise.inference.model_folder import open_model_folder
-from nnunetv2_promise.inference.nninteractive_batch import open_engine
+from nnunetv2_promise.inference.nninteractive_batch import ask_for, open_engine
 from nnunetv2_promise.inference.prompted_model import PromptedModel
 from nnunetv2_promise.inference.session import InteractiveSession
 from nnunetv2_promise.planning.nninteractive_folder import read_nninteractive_folder
@@ -54,13 +56,20 @@ def open_promise(folder: Path, *, configuration: str, fold: str, device: str, us
     return lambda files: _one_shot_case(model, *_read(reader_writer, files))
 
 
-def open_in_engine(folder: Path, *, fold: str, device: str) -> OpenCase:
+def open_in_engine(folder: Path, *, labels: Labels, fold: str, device: str) -> OpenCase:
     """A model folder of nnInteractive's form, in its stock engine.
+
+    Args:
+        folder: Model folder.
+        labels: ``labels`` of the ``dataset.json`` that the objects' labels are of.
+        fold: Whose weights are used.
+        device: ``"cpu"``, ``"cuda"``, ...
 
     Raises:
         UserError: If the folder is damaged, or nnInteractive is not installed.
     """
     found = read_nninteractive_folder(folder, fold=fold)
+    heads = label_heads(found, labels)
     reader_writer = PlansManager(found.plans).image_reader_writer_class()
     with contextlib.redirect_stdout(io.StringIO()):  # the engine prints a page for each click
         session = open_engine(found, device)
@@ -71,7 +80,7 @@ def open_in_engine(folder: Path, *, fold: str, device: str) -> OpenCase:
             session.set_image(image)
             answer = np.zeros(image.shape[1:], np.uint8)
             session.set_target_buffer(answer)
-        return lambda label: _InEngine(session, answer)
+        return lambda label: _InEngine(session, answer, heads.get(label))
 
     return open_case
 
@@ -148,8 +157,9 @@ class _InEngine:
 
     accepts_negative = True
 
-    def __init__(self, session: nnInteractiveInferenceSession, answer: NDArray[np.uint8]) -> None:
+    def __init__(self, session: nnInteractiveInferenceSession, answer: NDArray[np.uint8], head: int | None) -> None:
         self._session, self._answer = session, answer
+        ask_for(session, head)
         with contextlib.redirect_stdout(io.StringIO()):
             session.reset_interactions()
 

@@ -28,10 +28,12 @@ class ClickedObject:
     Attributes:
         label: Value in the label map.
         located: The object's prompts in the image.
+        head: The label's place among the model's own, from 0; None if it has none of that name.
     """
 
     label: int
     located: LocatedPrompt
+    head: int | None = None
 
 
 def kinds_taken(inference_info: Mapping[str, Any]) -> list[str]:
@@ -41,6 +43,23 @@ def kinds_taken(inference_info: Mapping[str, Any]) -> list[str]:
     kinds += ["box"] if supported.get("bbox2d", True) or supported.get("bbox3d", False) else []
     kinds += ["scribbles"] if supported.get("scribble", True) else []
     return kinds + (["previous_mask"] if inference_info.get("supports_initial_label", True) else [])
+
+
+def label_heads(folder: NNInteractiveFolder, labels: Labels) -> dict[int, int]:
+    """Value in ``labels`` -> place of the label of the same name among the model's own, from 0.
+
+    A model for any object has no labels of its own, and one of regions no label for each head.
+
+    Args:
+        folder: The model.
+        labels: ``labels`` of the ``dataset.json`` that values are of.
+    """
+    own = folder.dataset_json.get("labels", {})
+    values = foreground_labels(own)
+    if len(values) != len(set(own) - {"background", "ignore"}):
+        return {}
+    places = {value: place for place, value in enumerate(sorted(values.values()))}
+    return {value: places[values[name]] for name, value in foreground_labels(labels).items() if name in values}
 
 
 def clicked_objects(
@@ -76,7 +95,8 @@ def clicked_objects(
     geometry = read_geometry(files[0])
     located = locate_case(prompt_file, case, geometry, labels=None)
     flat_only = not folder.inference_info.get("supported_interactions", {}).get("bbox3d", False)
-    known = foreground_labels(labels or folder.dataset_json["labels"])
+    names = labels or folder.dataset_json["labels"]
+    known, heads = foreground_labels(names), label_heads(folder, names)
     objects = []
     for number, (prompt, place) in enumerate(zip(prompt_file.cases[case], located, strict=True), start=1):
         where = f"Prompt file {prompt_file.path}, case {case!r}, object {number}"
@@ -92,5 +112,5 @@ def clicked_objects(
                 f"{where}, field 'box': {folder.path} takes boxes in one slice only; give both corners the same x, y "
                 "or z."
             )
-        objects.append(ClickedObject(value, place))
+        objects.append(ClickedObject(value, place, heads.get(value)))
     return objects

@@ -31,6 +31,7 @@ from nnunetv2_promise.inference.engine_placement import move_patches_inside
 from nnunetv2_promise.inference.engine_prompts import ClickedObject, clicked_objects, kinds_taken
 from nnunetv2_promise.inference.object_faults import describe, faults, holds
 from nnunetv2_promise.inference.predict import PredictionRequest
+from nnunetv2_promise.network_architectures import InteractiveUNet
 from nnunetv2_promise.planning.nninteractive_folder import (
     NNInteractiveFolder,
     is_nninteractive_folder,
@@ -114,9 +115,21 @@ def segment_objects(
     masks = []
     for item in objects:
         session.reset_interactions()
+        ask_for(session, item.head)
         _show(session, item.located, answer.shape)
         masks.append(answer > 0)
     return masks
+
+
+def ask_for(session: nnInteractiveInferenceSession, head: int | None) -> None:
+    """Tell a clickable U-Net of ours which label is meant, as its training does; the engine has no word for it.
+
+    Args:
+        session: The engine, with a model.
+        head: See ``ClickedObject``.
+    """
+    if isinstance(session.network, InteractiveUNet):
+        session.network.ask_for(head)
 
 
 def _show(session: nnInteractiveInferenceSession, prompt: LocatedPrompt, shape: Sequence[int]) -> None:

@@ -10,15 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 from clickable_workspace import CLICKABLE_PLANS, TRAINER, Clickable
 from commands import DATASET_ID
 
 from nnunetv2_promise import InteractiveSession
 from nnunetv2_promise.cli.predict import main
 from nnunetv2_promise.errors import UserError
-from nnunetv2_promise.inference.engine_prompts import ClickedObject, clicked_objects, kinds_taken
+from nnunetv2_promise.inference.engine_prompts import ClickedObject, clicked_objects, kinds_taken, label_heads
 from nnunetv2_promise.inference.nninteractive_batch import draw_scribble, label_map, segment_objects
-from nnunetv2_promise.planning.nninteractive_folder import read_nninteractive_folder
+from nnunetv2_promise.network_architectures import InteractiveUNet
+from nnunetv2_promise.planning.nninteractive_folder import NNInteractiveFolder, read_nninteractive_folder
 from nnunetv2_promise.prompts.locate import LocatedPrompt
 from nnunetv2_promise.prompts.schema import Prompt, PromptFile, save_prompt_file
 
@@ -26,8 +28,9 @@ from nnunetv2_promise.prompts.schema import Prompt, PromptFile, save_prompt_file
 class _Engine:
     """Records what it is asked; a click marks its voxel."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: object = None) -> None:
         self.calls: list[tuple] = []
+        self.network = network
 
     def set_image(self, image):
         self.shape = image.shape[1:]
@@ -82,6 +85,48 @@ def test_all_prompts_of_an_object_are_applied_in_order(tmp_path: Path):
         ("point", (5, 5, 5), True),
     ]
     assert [int(one.sum()) for one in masks] == [2, 1]
+
+
+class _UNet(InteractiveUNet):
+    """Records which label it is asked for."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.seen: list[int | None] = []
+
+    def ask_for(self, label: int | None) -> None:
+        self.seen.append(label)
+
+
+def test_the_network_is_told_each_object_s_label():
+    plain = LocatedPrompt(label=None, index_zyx=np.array([[5.0, 5, 5]]))
+    engine = _Engine(_UNet())
+    objects = [ClickedObject(7, plain, head=1), ClickedObject(9, plain), ClickedObject(3, plain, head=0)]
+    segment_objects(engine, np.ones((1, 6, 6, 6), np.float32), objects)
+    assert engine.network.seen == [1, None, 0]
+
+
+@pytest.mark.parametrize(
+    ("own", "named", "expected"),
+    [
+        ({"background": 0, "organ": 1, "tumour": 2}, {"background": 0, "organ": 1, "tumour": 2}, {1: 0, 2: 1}),
+        ({"background": 0, "tumour": 2, "organ": 1, "ignore": 3}, {"tumour": 5, "vessel": 1}, {5: 1}),
+        ({"background": 0, "whole": (1, 2), "core": 2}, {"whole": 1, "core": 2}, {}),
+        ({"background": 0, "object": 1}, {"background": 0, "tumour": 1}, {}),
+    ],
+    ids=["the same labels", "other values", "regions", "a model for any object"],
+)
+def test_labels_are_those_of_the_model_by_name(own: dict, named: dict, expected: dict):
+    folder = NNInteractiveFolder(Path("m"), {}, {"labels": own}, {}, Path("c"), "3d_fullres", {})
+    assert label_heads(folder, named) == expected
+
+
+def test_prompts_name_their_label_to_the_model(clickable: Clickable):
+    folder = read_nninteractive_folder(clickable.model)
+    image = min(clickable.workspace.images.glob("*_0000.nii.gz"))
+    prompts = tuple(Prompt(label, points=((6, 6, 4),)) for label in ("cancer", 1, 9))
+    objects = clicked_objects(PromptFile(Path("p.json"), "voxel", {"a": prompts}), "a", [image], folder)
+    assert [(item.label, item.head) for item in objects] == [(2, 1), (1, 0), (9, None)]
 
 
 def test_a_voxel_of_several_objects_belongs_to_the_first():

@@ -74,6 +74,28 @@ def test_decoder_form_with_the_plain_weights_equals_the_plain_network_before_tra
         torch.testing.assert_close(answered, object_logits(expected, labels), rtol=0, atol=1e-6)
 
 
+def test_a_label_that_was_asked_for_is_not_guessed():
+    torch.manual_seed(0)
+    ours = _ours(PLAIN, 1 + CHANNELS, 2, labels=2)
+    image, channels = torch.randn(2, 1, *SIZE), empty_channels(2, SIZE)
+    for patch in channels:
+        click(patch, (8, 8, 5), positive=True)
+    x = torch.cat([image, channels], 1)
+    with torch.no_grad():
+        guessed, features = ours(x), ours.encode(image)
+        answers = []
+        for label in (0, 1):
+            ours.ask_for(label)
+            answers.append(ours(x))
+            torch.testing.assert_close(answers[-1], ours.decode(features, channels, torch.tensor([label, label])))
+            named = torch.tensor([1 - label] * 2)
+            torch.testing.assert_close(ours.decode(features, channels, named), ours(features, channels, named))
+        assert not torch.allclose(answers[0], answers[1])
+        torch.testing.assert_close(ours.decode(features, channels, named), answers[0])
+        ours.ask_for(None)
+        torch.testing.assert_close(ours(x), guessed)
+
+
 @pytest.mark.parametrize("positive", [True, False])
 @pytest.mark.parametrize(("certainty", "fewest", "most"), [(1000.0, 1, 30), (0.0, 60, 200)])
 def test_decoder_form_corrects_a_previous_mask_around_clicks_before_training(
